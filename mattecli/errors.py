@@ -1,0 +1,17 @@
+"""What a user can cause and mend: `cli` prints the sentence on stderr, without a traceback, and exits with its code."""
+
+
+class MatteError(Exception):
+    """A problem the user can solve. The message says in one sentence what is wrong and what to do."""
+
+    exit_code = 1
+
+
+class InputError(MatteError):
+    """A file that cannot be read, decoded or written; others of the same run may still be done (exit 1)."""
+
+
+class UsageError(MatteError):
+    """Arguments, recipes or files that do not fit together; nothing has been done yet (exit 2)."""
+
+    exit_code = 2
