@@ -1,0 +1,131 @@
+"""From what the user typed to jobs: folders, patterns and stdin in; files, folders or stdout out."""
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mattecli.errors import UsageError
+from mattecli.media.photos import READABLE, WRITABLE
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo to be done. `source` None is stdin, `target` None is stdout."""
+
+    source: Path | None
+    target: Path | None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A photo and where it goes below an output folder; `listed`: found in a folder, not named."""
+
+    source: Path | None
+    below: Path
+    listed: bool
+
+
+def plan(inputs: Sequence[str], output: str | None, *, suffix: str, recursive: bool, tag: str) -> list[Job]:
+    """The jobs for `inputs` (paths, folders, patterns, "-") going to `output`, sorted within each input.
+
+    output: None writes NAME_<tag><suffix> beside each photo (stdin: to stdout), "-" writes the one photo to
+        stdout, a file name takes the one photo, anything else is a folder that gets NAME<suffix>, with the
+        subfolders of searched folders and of patterns mirrored.
+    suffix: ".png" and the like, for every target that isn't named in full.
+    recursive: search folders through all their subfolders.
+
+    A named photo that doesn't exist is still a job, since the others can be done. Raises UsageError before
+    any work: nothing found, one file for several photos, two photos for one file, a target that is one of the
+    sources.
+    """
+    folder = _folder(output)
+    within = [found for text in inputs for found in _find(text, recursive, tag if output is None else None, folder)]
+    found = list(dict.fromkeys(within))
+    if not found:
+        raise UsageError(f"No photo found in {', '.join(inputs) or 'nothing'}.")
+    jobs = list(dict.fromkeys(Job(one.source, _target(one, found, output, folder, suffix, tag)) for one in found))
+    _check(jobs)
+    return jobs
+
+
+def existing(jobs: Iterable[Job]) -> list[Job]:
+    """Those whose target is there already (never stdout): what --skip-existing leaves out, --overwrite
+    allows.
+    """
+    return [job for job in jobs if job.target is not None and job.target.exists()]
+
+
+def _folder(output: str | None) -> Path | None:
+    """The output folder, if the output can only be one."""
+    if output in (None, "-"):
+        return None
+    assert output is not None
+    return Path(output) if output.endswith(("/", os.sep)) or Path(output).is_dir() else None
+
+
+def _find(text: str, recursive: bool, tag: str | None, folder: Path | None) -> list[_Found]:
+    if text == "-":
+        return [_Found(None, Path("stdin"), False)]
+    path = Path(text)
+    if path.is_dir():
+        return _search(path, recursive, tag, folder)
+    if path.exists() or not glob.has_magic(text):
+        return [_Found(path, Path(path.name), False)]
+    fixed = Path(*path.parts[: next(i for i, part in enumerate(path.parts) if glob.has_magic(part))])
+    matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207 (absolute too)
+    photos = [match for match in matches if match.suffix.lower() in READABLE and match.is_file()]
+    return [_Found(photo, photo.relative_to(fixed), False) for photo in photos]
+
+
+def _search(root: Path, recursive: bool, tag: str | None, folder: Path | None) -> list[_Found]:
+    """Photos in a folder, without hidden files, an output folder inside it, and what an earlier run wrote
+    beside them.
+    """
+    own = folder.resolve() if folder is not None else None
+    found = []
+    for here, folders, names in os.walk(root):
+        keep = [name for name in sorted(folders) if recursive and not name.startswith(".")]
+        folders[:] = [name for name in keep if own is None or (Path(here) / name).resolve() != own]
+        stems = {Path(name).stem for name in names}
+        for name in sorted(names):
+            stem, kind = Path(name).stem, Path(name).suffix
+            written = tag is not None and stem.endswith(f"_{tag}") and stem.removesuffix(f"_{tag}") in stems
+            if kind.lower() in READABLE and not name.startswith(".") and not written:
+                photo = Path(here) / name
+                found.append(_Found(photo, photo.relative_to(root), True))
+    return found
+
+
+def _target(
+    one: _Found, found: list[_Found], output: str | None, folder: Path | None, suffix: str, tag: str
+) -> Path | None:
+    several = len(found) > 1
+    if output is None:
+        return None if one.source is None else one.source.with_name(f"{one.source.stem}_{tag}{suffix}")
+    if output == "-":
+        if several:
+            raise UsageError(f"Only one photo can go to stdout, not {len(found)}; give -o a folder.")
+        return None
+    named = Path(output).suffix.lower()
+    if folder is None and (several or one.listed) and (named in WRITABLE or Path(output).exists()):
+        raise UsageError(f"{output} is one file, but the input is a folder or several photos; give -o a folder.")
+    if folder is None and named and not several and not one.listed:
+        return Path(output)
+    return Path(output) / one.below.with_suffix(suffix)
+
+
+def _check(jobs: list[Job]) -> None:
+    taken: dict[str, Job] = {}
+    sources = {os.path.realpath(job.source) for job in jobs if job.source is not None}
+    for job in jobs:
+        if job.target is None:
+            continue
+        goal = os.path.realpath(job.target)
+        if goal in sources:
+            raise UsageError(f"{job.target} is an input and would be overwritten; choose another output.")
+        if goal in taken:
+            first = taken[goal].source or "stdin"
+            raise UsageError(f"{first} and {job.source or 'stdin'} would both write {job.target}; rename one of them.")
+        taken[goal] = job

@@ -1,0 +1,218 @@
+"""EXIF, and the few tags and boxes of TIFF and AVIF that OpenCV neither hands out nor writes.
+
+EXIF is a small TIFF file: a byte order, then directories (IFDs) of tagged values, some of which point at
+further directories. One reader and one writer of such directories serve both (TIFF 6.0, section 2; CIPA
+DC-008, section 4.6). Damaged metadata is no reason to refuse a photo: it counts as absent.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+Tags: TypeAlias = dict[int, "tuple[int, bytes | Tags]"]
+"""Tag -> (type, little-endian value bytes) or (type, the tags of the directory it points at)."""
+
+_ORIENTATION, _THUMBNAIL_OFFSET, _THUMBNAIL_LENGTH = 274, 513, 514
+_EXTRA_SAMPLES, _ICC = 338, 34675
+_DIRECTORIES = {34665, 34853, 40965}  # Exif, GPS, Interoperability
+# what describes the photo, against what describes the file's own layout:
+# description, make, model, resolution (3), software, date, artist, computer, copyright, Exif, GPS
+_DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432, 34665, 34853}
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_WORDS = {5: 4, 10: 4}  # a rational is two words
+_JPEG_PART = 65519
+_UNSIGNED_LONG, _SHORT, _UNDEFINED = 4, 3, 7
+_ERRORS = (struct.error, ValueError, KeyError, IndexError, RecursionError)
+
+
+@dataclass(frozen=True)
+class Container:
+    """What a TIFF or AVIF file says beside its pixels. `orientation` as in EXIF (1..8), 0 where nothing is
+    said.
+    """
+
+    icc: bytes | None = None
+    exif: bytes | None = None
+    orientation: int = 0
+    associated: bool = False
+    """The colours come multiplied by alpha."""
+
+
+def upright(exif: bytes) -> tuple[int, bytes | None]:
+    """Orientation (1..8) of an EXIF block, and the block for the upright pixels: orientation 1, no thumbnail.
+
+    The thumbnail goes because it would show the photo as it was, background and all. Values keep their
+    places, since maker notes hold offsets. A block that can't be read gives (1, None).
+    """
+    blob = bytearray(exif)
+    try:
+        order, offset = _header(blob)
+        orientation = 1
+        places, following = _places(blob, order, offset)
+        for tag, _, at, _ in places:
+            if tag == _ORIENTATION:
+                (orientation,) = struct.unpack_from(order + "H", blob, at)
+                struct.pack_into(order + "H", blob, at, 1)
+        (thumbnail_ifd,) = struct.unpack_from(order + "I", blob, following)
+        if thumbnail_ifd:
+            struct.pack_into(order + "I", blob, following, 0)
+            found = {tag: at for tag, _, at, _ in _places(blob, order, thumbnail_ifd)[0]}
+            if _THUMBNAIL_OFFSET in found and _THUMBNAIL_LENGTH in found:
+                (start,) = struct.unpack_from(order + "I", blob, found[_THUMBNAIL_OFFSET])
+                (length,) = struct.unpack_from(order + "I", blob, found[_THUMBNAIL_LENGTH])
+                end = min(start + length, len(blob))
+                blob[start:end] = bytes(max(end - start, 0))
+    except _ERRORS:
+        return 1, None
+    return (orientation if 1 <= orientation <= 8 else 1), bytes(blob)
+
+
+def read_tiff(data: bytes, bit_depth: int) -> Container:
+    """ICC profile, EXIF (made of the descriptive tags), and whether OpenCV's pixels of `bit_depth` come
+    multiplied.
+    """
+    try:
+        order, offset = _header(data)
+        tags = _read(data, order, offset)
+    except _ERRORS:
+        return Container()
+    icc = _bytes(tags.get(_ICC))
+    described = {tag: value for tag, value in tags.items() if tag in _DESCRIPTIVE}
+    samples = _bytes(tags.get(_EXTRA_SAMPLES)) or b"\0\0"
+    kind = struct.unpack_from("<H", samples)[0]
+    # libtiff multiplies 8-bit straight (2) colours on reading; associated (1) are stored multiplied
+    associated = kind == 1 or (kind == 2 and bit_depth == 8)
+    return Container(icc=icc, exif=_block(described) if described else None, associated=associated)
+
+
+def write_tiff(data: bytes, icc: bytes | None, exif: bytes | None, *, alpha: bool) -> bytes:
+    """The TIFF file `data` (8 or 16 bit, from OpenCV) with a profile, EXIF, and a word that its alpha is
+    straight.
+    """
+    extra: Tags = {}
+    if exif:
+        try:
+            order, offset = _header(exif)
+            extra = {k: v for k, v in _read(exif, order, offset).items() if k in _DESCRIPTIVE}
+        except _ERRORS:
+            extra = {}
+    if icc:
+        extra[_ICC] = (_UNDEFINED, icc)
+    if alpha:
+        extra[_EXTRA_SAMPLES] = (_SHORT, struct.pack("<H", 2))
+    if not extra or data[:4] != b"II*\0":
+        return data
+    tags = {**_read(data, "<", struct.unpack_from("<I", data, 4)[0]), **extra}
+    data += bytes(len(data) % 2)
+    return data[:4] + struct.pack("<I", len(data)) + data[8:] + _dump(tags, len(data))
+
+
+def write_jpeg_profile(data: bytes, icc: bytes) -> bytes:
+    """The JPEG file `data` with a profile, in as many segments as it takes (ICC.1, annex B.4)."""
+    at = 2
+    while data[at : at + 2] in (b"\xff\xe0", b"\xff\xe1"):  # JFIF and EXIF come first
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    parts = [icc[i : i + _JPEG_PART] for i in range(0, len(icc), _JPEG_PART)]
+    heads = [b"ICC_PROFILE\0" + bytes((i, len(parts))) for i in range(1, len(parts) + 1)]
+    segments = [
+        b"\xff\xe2" + (2 + len(head) + len(part)).to_bytes(2, "big") + head + part
+        for head, part in zip(heads, parts, strict=True)
+    ]
+    return data[:at] + b"".join(segments) + data[at:]
+
+
+def read_avif(data: bytes) -> Container:
+    """ICC profile and orientation from the item properties (`colr`, `irot`, `imir`; ISO/IEC 23008-12, section
+    6.5).
+    """
+    try:
+        meta = _boxes(data, 0, len(data))[b"meta"][0]
+        properties = _boxes(data, meta[0] + 4, meta[1])[b"iprp"][0]
+        boxes = _boxes(data, *_boxes(data, *properties)[b"ipco"][0])
+    except _ERRORS:
+        return Container()
+    profiles = [data[a + 4 : b] for a, b in boxes.get(b"colr", []) if data[a : a + 4] in (b"prof", b"rICC")]
+    turns = data[boxes[b"irot"][0][0]] & 3 if b"irot" in boxes else 0
+    mirror = data[boxes[b"imir"][0][0]] & 1 if b"imir" in boxes else None
+    # counter-clockwise quarter turns, then top-bottom (0) or left-right (1) exchanged, as EXIF numbers them
+    orientation = {None: (1, 8, 3, 6), 0: (4, 5, 2, 7), 1: (2, 7, 4, 5)}[mirror][turns]
+    said = b"irot" in boxes or b"imir" in boxes
+    return Container(icc=profiles[0] if profiles else None, orientation=orientation if said else 0)
+
+
+def _boxes(data: bytes, start: int, end: int) -> dict[bytes, list[tuple[int, int]]]:
+    found: dict[bytes, list[tuple[int, int]]] = {}
+    while start + 8 <= end:
+        size, name = struct.unpack_from(">I4s", data, start)
+        head = 8
+        if size == 1:
+            (size,) = struct.unpack_from(">Q", data, start + 8)
+            head = 16
+        stop = start + size if size else end
+        if stop < start + head or stop > end:
+            raise ValueError("a box that leaves its parent")
+        found.setdefault(name, []).append((start + head, stop))
+        start = stop
+    return found
+
+
+def _header(blob: bytes | bytearray) -> tuple[str, int]:
+    order = {b"II": "<", b"MM": ">"}[bytes(blob[:2])]
+    magic, offset = struct.unpack_from(order + "HI", blob, 2)
+    if magic != 42:
+        raise ValueError("not a TIFF header")
+    return order, offset
+
+
+def _places(blob: bytes | bytearray, order: str, offset: int) -> tuple[list[tuple[int, int, int, int]], int]:
+    """(tag, type, place, length in bytes) of each value, and the place of the link to the next directory."""
+    (count,) = struct.unpack_from(order + "H", blob, offset)
+    places = []
+    for at in range(offset + 2, offset + 2 + 12 * count, 12):
+        tag, kind, number = struct.unpack_from(order + "HHI", blob, at)
+        size = _SIZES.get(kind, 0) * number
+        place = at + 8 if size <= 4 else struct.unpack_from(order + "I", blob, at + 8)[0]
+        if size and place + size <= len(blob):
+            places.append((tag, kind, place, size))
+    return places, offset + 2 + 12 * count
+
+
+def _read(blob: bytes, order: str, offset: int, depth: int = 0) -> Tags:
+    tags: Tags = {}
+    for tag, kind, place, size in _places(blob, order, offset)[0]:
+        if tag in _DIRECTORIES and depth < 3:
+            (inner,) = struct.unpack_from(order + "I", blob, place)
+            tags[tag] = (_UNSIGNED_LONG, _read(blob, order, inner, depth + 1))
+            continue
+        word = _WORDS.get(kind, _SIZES[kind])
+        values = np.frombuffer(blob, f"{order}u{word}", size // word, place)
+        tags[tag] = (kind, values.astype(f"<u{word}").tobytes())
+    return tags
+
+
+def _dump(tags: Tags, base: int) -> bytes:
+    """A directory that will lie at file offset `base`, its values behind it, little-endian."""
+    entries, values = b"", b""
+    start = base + 2 + 12 * len(tags) + 4
+    for tag, (kind, value) in sorted(tags.items()):
+        here = start + len(values)
+        if isinstance(value, dict):
+            entries += struct.pack("<HHII", tag, kind, 1, here)
+            values += _dump(value, here)
+        else:
+            inline = len(value) <= 4
+            entries += struct.pack("<HHI", tag, kind, len(value) // _SIZES[kind])
+            entries += value.ljust(4, b"\0") if inline else struct.pack("<I", here)
+            values += b"" if inline else value
+        values += bytes(len(values) % 2)
+    return struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0) + values
+
+
+def _block(tags: Tags) -> bytes:
+    return struct.pack("<2sHI", b"II", 42, 8) + _dump(tags, 8)
+
+
+def _bytes(value: "tuple[int, bytes | Tags] | None") -> bytes | None:
+    return value[1] if value is not None and isinstance(value[1], bytes) else None

@@ -1,0 +1,122 @@
+"""What the user types, and which files it means."""
+
+from pathlib import Path
+
+import pytest
+
+from mattecli.errors import UsageError
+from mattecli.media.batch import Job, existing, plan
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """A folder to stand in, with photos, a subfolder, and what isn't a photo."""
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "in/b.JPG",
+        "in/a.png",
+        "in/deep/c.webp",
+        "in/notes.txt",
+        "in/.hidden.jpg",
+        "in/.git/x.jpg",
+        "one.jpg",
+    ):
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return tmp_path
+
+
+def planned(inputs, output, recursive=False, suffix=".png"):
+    jobs = plan(inputs, output, suffix=suffix, recursive=recursive, tag="alpha")
+    return {str(job.source): job.target and job.target.as_posix() for job in jobs}
+
+
+def test_beside_the_photo(photos):
+    assert planned(["one.jpg"], None) == {"one.jpg": "one_alpha.png"}
+    assert planned(["in"], None, recursive=True, suffix=".webp") == {
+        "in/a.png": "in/a_alpha.webp",
+        "in/b.JPG": "in/b_alpha.webp",
+        "in/deep/c.webp": "in/deep/c_alpha.webp",
+    }
+
+
+def test_a_second_run_does_not_eat_the_first_ones_results(photos):
+    before = planned(["in"], None)
+    for target in before.values():
+        Path(target).write_bytes(b"")
+    assert planned(["in"], None) == before
+
+
+def test_folder_mirrored(photos):
+    assert planned(["in"], "out") == {"in/a.png": "out/a.png", "in/b.JPG": "out/b.png"}
+    assert planned(["in/"], "out/", recursive=True)["in/deep/c.webp"] == "out/deep/c.png"
+
+
+def test_an_output_folder_inside_the_input_is_no_input(photos):
+    Path("in/out").mkdir()
+    Path("in/out/a.png").write_bytes(b"")
+    assert "in/out/a.png" not in planned(["in"], "in/out", recursive=True)
+
+
+def test_patterns(photos):
+    assert planned(["in/*"], "out") == {"in/a.png": "out/a.png", "in/b.JPG": "out/b.png"}
+    assert planned(["in/**/*.webp"], "out/") == {"in/deep/c.webp": "out/deep/c.png"}
+    assert planned([str(photos / "one.*")], "out.tiff") == {str(photos / "one.jpg"): "out.tiff"}
+    Path("odd[1].jpg").write_bytes(b"")
+    assert planned(["odd[1].jpg"], None) == {"odd[1].jpg": "odd[1]_alpha.png"}
+
+
+def test_streams(photos):
+    assert plan(["-"], None, suffix=".png", recursive=False, tag="alpha") == [Job(None, None)]
+    assert plan(["one.jpg"], "-", suffix=".png", recursive=False, tag="alpha") == [Job(Path("one.jpg"), None)]
+    assert planned(["-"], "alpha.tiff") == {"None": "alpha.tiff"}
+    with pytest.raises(UsageError, match="stdout"):
+        planned(["one.jpg", "in/a.png"], "-")
+
+
+def test_one_file(photos):
+    assert planned(["one.jpg"], "new/alpha.webp") == {"one.jpg": "new/alpha.webp"}
+    assert planned(["one.jpg"], "new") == {"one.jpg": "new/one.png"}
+    assert planned(["one.jpg"], "in") == {"one.jpg": "in/one.png"}
+    assert planned(["one.jpg"], "alpha.xyz") == {"one.jpg": "alpha.xyz"}
+    assert planned(["gone.jpg"], None) == {"gone.jpg": "gone_alpha.png"}
+    assert planned(["one.jpg", "one.jpg", "one.*"], "out") == {"one.jpg": "out/one.png"}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "words"),
+    [
+        (["in"], "alpha.png", "give -o a folder"),
+        (["one.jpg", "in/a.png"], "alpha.png", "give -o a folder"),
+        (["one.jpg"], "one.jpg", "overwritten"),
+        (["one.jpg"], "./in/../one.jpg", "overwritten"),
+        (["in"], "in", "overwritten"),
+        (["in/a.png", "in/deep/a.jpg"], "out", "both write"),
+        (["nothing*.jpg"], None, "No photo"),
+        ([], None, "No photo"),
+    ],
+)
+def test_refused_before_work(photos, inputs, output, words):
+    with pytest.raises(UsageError, match=words):
+        planned(inputs, output)
+
+
+def test_a_link_to_the_input_is_the_input(photos):
+    Path("link.png").symlink_to("one.jpg")
+    with pytest.raises(UsageError, match="overwritten"):
+        planned(["one.jpg"], "link.png")
+
+
+def test_same_name_in_one_folder(photos):
+    Path("in/a.jpg").write_bytes(b"")
+    with pytest.raises(UsageError, match="both write"):
+        planned(["in"], "out")
+
+
+def test_existing(photos):
+    jobs = plan(["in", "one.jpg"], "out", suffix=".png", recursive=False, tag="alpha")
+    assert existing(jobs) == []
+    jobs[1].target.parent.mkdir()
+    jobs[1].target.write_bytes(b"")
+    assert existing([*jobs, Job(None, None)]) == [jobs[1]]
