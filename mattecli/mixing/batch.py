@@ -1,0 +1,51 @@
+"""One training batch, whatever its samples know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+
+class Label(IntEnum):
+    """How much a sample knows of its alpha."""
+
+    NONE = 0
+    BOXES = 1
+    """Boxes round every person: all outside them is background, inside is unknown."""
+    MASK = 2
+    """A binary mask: right inside and outside, unknown in a band along its edge."""
+    MATTE = 3
+    """A true (or solved) alpha, right everywhere."""
+
+
+@dataclass
+class Batch:
+    """N samples of one size; samples of different label kinds may share a batch.
+
+    `image` `[N, 3, H, W]` RGB in [0, 1]. `alpha` `[N, 1, H, W]` in [0, 1] is the target, and `known`
+    `[N, 1, H, W]` in {0, 1} says where it may teach: a box knows only that all outside it is background.
+    `label` `[N]` holds `Label` values. `mask` `[N, 1, H, W]` in {0, 1} is the coarse segmentation (MASK and
+    MATTE); `trimap` `[N, 1, H, W]` in {0, 0.5, 1}; `foreground` and `background` `[N, 3, H, W]` in [0, 1]
+    exist where the sample was composed. Networks that carry state see clips: `[N, T, …]` in every field.
+    """
+
+    image: Tensor
+    alpha: Tensor
+    known: Tensor
+    label: Tensor
+    mask: Tensor | None = None
+    trimap: Tensor | None = None
+    foreground: Tensor | None = None
+    background: Tensor | None = None
+    instances: Tensor | None = None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        moved = {
+            f.name: value.to(device, non_blocking=non_blocking)
+            for f in fields(self)
+            if (value := getattr(self, f.name)) is not None
+        }
+        return replace(self, **moved)

@@ -1,0 +1,48 @@
+"""Matte Label Blending (Kim et al. 2024, arXiv 2404.00921): fine boundaries from few mattes on many masks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from mattecli.mixing.batch import Batch, Label
+from mattecli.mixing.composition import composite
+
+if TYPE_CHECKING:
+    from mattecli.zoo.spec import Prediction
+
+
+def blend(teacher: Prediction, batch: Batch, gate: float = 0.03) -> Batch:
+    """Replace the targets of MASK samples by M* = α′·M′ + (1 − α′)·S.
+
+    M′ `[N, 1, H, W]` is the teacher's matte, α′ its boundary map, S the mask: the teacher, which saw only mattes,
+    decides the boundary, and the mask everything else. `gate` keeps α′ to a band round the mask's edge whose
+    half-width is that share of the shorter side, so that a boundary imagined elsewhere cannot enter. Blended samples
+    are known everywhere; samples of other labels are returned as they are.
+    """
+    if teacher.boundary is None or batch.mask is None:
+        raise ValueError("blending needs a teacher with a boundary head and a batch with masks")
+    trust = teacher.boundary * edge_band(batch.mask, max(1, round(gate * min(batch.mask.shape[-2:]))))
+    blended = blend_labels(teacher.alpha, trust, batch.mask)
+    is_mask = (batch.label == Label.MASK).view(-1, 1, 1, 1)
+    return replace(
+        batch,
+        alpha=blended.where(is_mask, batch.alpha),
+        known=batch.known.new_ones(()).where(is_mask, batch.known),
+    )
+
+
+def blend_labels(matte: Tensor, boundary: Tensor, mask: Tensor) -> Tensor:
+    """M* = α′·M′ + (1 − α′)·S; all `[N, 1, H, W]` in [0, 1]."""
+    return composite(boundary, matte, mask)
+
+
+def edge_band(mask: Tensor, radius: int) -> Tensor:
+    """1 within `radius` pixels (square window) of the edge of a binary mask `[N, 1, H, W]`, else 0."""
+    side = 2 * radius + 1
+    grown = F.max_pool2d(mask, side, 1, radius)
+    shrunk = -F.max_pool2d(-mask, side, 1, radius)
+    return (grown != shrunk).to(mask.dtype)

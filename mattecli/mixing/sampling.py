@@ -1,0 +1,290 @@
+"""Training batches and validation photos out of a mixture of sources.
+
+Batch number i is a function of (seed, i) alone: any process can make it, and a resumed training sees what an
+unbroken one would have seen.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mattecli.errors import UsageError
+from mattecli.mixing import augment, labels
+from mattecli.mixing.batch import Batch, Label
+from mattecli.mixing.composition import composite
+from mattecli.mixing.sources import KINDS, Item, Picture, Pixels, Source, items, read
+
+MASK_BAND = 0.006
+"""Half-width of the band along a mask's edge that teaches nothing, as a share of the canvas's shorter side."""
+CACHE_BYTES = 1_500_000_000
+
+
+@dataclass(frozen=True)
+class Phase:
+    """How large the samples are up to batch number `until` (exclusive; the last phase has no end)."""
+
+    until: int
+    size: int
+    """Longer side of the canvas in pixels, a multiple of 32."""
+    batch: int
+    closeup: float = 0.4
+    """Probability of a close-up (bust, face, detail) for a subject shown in its own photo."""
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """The `[data]` table of a recipe, or a manifest of its own."""
+
+    sources: tuple[Source, ...]
+    phases: tuple[Phase, ...]
+    prepared: str = ""
+    """Folder in which `labels` of the sources are found; relative to where the command runs."""
+    tilt: float = 6.0
+    """Standard deviation of the camera's roll in degrees."""
+    groups: float = 0.25
+    """Probability of a second (and then of a third) subject in a composed sample."""
+    aspects: tuple[float, ...] = (0.667, 0.75, 1.0, 1.0, 1.5)
+    """Width over height of the canvases, drawn evenly."""
+    labels: tuple[str, ...] = ()
+    """Only train on samples of these kinds of label (matte, mask, boxes); empty takes all."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A validation photo: `image` uint8 `[H, W, 3]` RGB, `alpha` float32 `[H, W]` in [0, 1]."""
+
+    image: Pixels
+    alpha: NDArray[np.float32]
+    name: str
+
+
+def data_settings(table: dict[str, Any]) -> DataSettings:
+    """Validate a `[data]` table. Raises UsageError naming the first key that is wrong."""
+    table = dict(table)
+    sources = tuple(_build(Source, t, "data.sources") for t in table.pop("sources", []))
+    phases = tuple(_build(Phase, t, "data.phases") for t in table.pop("phases", []))
+    if not sources or not phases:
+        raise UsageError("The recipe's [data] needs at least one [[data.sources]] and one [[data.phases]].")
+    for source in sources:
+        if source.kind not in KINDS:
+            raise UsageError(f"Source '{source.name}': kind '{source.kind}' is none of {', '.join(KINDS)}.")
+    for phase in phases:
+        if phase.size % 32 or phase.size < 32:
+            raise UsageError(f"data.phases: size {phase.size} is not a multiple of 32.")
+    for key in ("aspects", "labels"):
+        if key in table:
+            table[key] = tuple(table[key])
+    settings: DataSettings = _build(DataSettings, {**table, "sources": sources, "phases": phases}, "data")
+    if not any(s.weight > 0 and s.kind != "backgrounds" for s in sources):
+        raise UsageError("The recipe's [data] has no source of subjects with a weight above 0.")
+    return settings
+
+
+_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+
+
+def _build(kind: type, table: dict[str, Any], where: str) -> Any:
+    types = {f.name: str(f.type) for f in fields(kind)}
+    for key, value in table.items():
+        if key not in types:
+            raise UsageError(f"{where}: unknown key '{key}'. It knows {', '.join(types)}.")
+        wanted: tuple[type, ...] = _TYPES.get(types[key], ())
+        if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and types[key] != "bool")):
+            raise UsageError(f"{where}: '{key}' should be {types[key]}, not {value!r}.")
+    try:
+        return kind(**table)
+    except TypeError as error:
+        raise UsageError(f"{where}: {error}.") from error
+
+
+class Mixture:
+    """Endless numbered batches and the photos kept aside for validation."""
+
+    def __init__(self, data: DataSettings, root: Path, seed: int) -> None:
+        self.data, self.seed = data, seed
+        self._aside: list[Item] = []
+        subjects: list[tuple[Source, list[Item]]] = []
+        scenery: list[tuple[Source, list[Item]]] = []
+        for source in data.sources:
+            train, aside = items(source, Path(root), Path(data.prepared))
+            self._aside += aside if source.validate else []
+            if source.weight > 0 and source.kind not in ("backgrounds", "unlabelled") and train:
+                subjects.append((source, train))
+            if source.scenery > 0 and train:
+                scenery.append((source, train))
+        if data.labels:
+            wanted = {"mattes": "matte", "rgba": "matte", "masks": "mask", "boxes": "boxes"}
+            subjects = [(s, t) for s, t in subjects if wanted[s.kind] in data.labels]
+        if not subjects:
+            raise UsageError("The recipe's [data] leaves nothing to train on.")
+        composes = any(s.composed > 0 or s.kind == "rgba" for s, _ in subjects)
+        if composes and not scenery:
+            raise UsageError("The recipe composes samples but no source has scenery above 0.")
+        self._subjects, self._scenery = subjects, scenery
+        self._subject_share = _shares([s.weight for s, _ in subjects])
+        self._scenery_share = _shares([s.scenery for s, _ in scenery])
+        self._cache: OrderedDict[Item, Picture] = OrderedDict()
+        self._cached = 0
+
+    def phase(self, index: int) -> Phase:
+        return next((p for p in self.data.phases if index < p.until), self.data.phases[-1])
+
+    def batch(self, index: int) -> Batch:
+        """Batch number `index`; all its samples share one canvas."""
+        rng = np.random.default_rng((self.seed, index))
+        phase = self.phase(index)
+        aspect = float(rng.choice(self.data.aspects))
+        long, short = phase.size, max(32, round(phase.size * min(aspect, 1 / aspect) / 32) * 32)
+        canvas = (short, long) if aspect > 1 else (long, short)
+        return _stack([self._sample(canvas, phase, rng) for _ in range(phase.batch)])
+
+    def validation(self) -> Iterator[Sample]:
+        """The photos kept aside, in order, at their own size."""
+        for item in self._aside:
+            picture = read(item)
+            if picture.alpha is not None:
+                yield Sample(picture.rgb, _unit(picture.alpha), f"{item.source.name}/{item.image.stem}")
+
+    def _sample(self, canvas: tuple[int, int], phase: Phase, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+        source, choices = self._subjects[rng.choice(len(self._subjects), p=self._subject_share)]
+        picture = self._read(choices[rng.integers(len(choices))])
+        if picture.alpha is not None and (source.kind == "rgba" or rng.random() < source.composed):
+            return self._composed(picture, canvas, rng)
+        return self._in_place(picture, canvas, phase, rng)
+
+    def _in_place(
+        self, picture: Picture, canvas: tuple[int, int], phase: Phase, rng: np.random.Generator
+    ) -> dict[str, NDArray[Any]]:
+        """The subject in its own photo."""
+        height, width = picture.rgb.shape[:2]
+        matrix = augment.view((height, width), canvas, _box(picture), rng, phase.closeup, self.data.tilt)
+        rgb = augment.degrade(augment.relight(augment.warp(picture.rgb, matrix, canvas), rng), rng)
+        if picture.alpha is None:
+            known = augment.warp(
+                (labels.outside_boxes((height, width), picture.boxes) * 255).astype(np.uint8), matrix, canvas
+            )
+            nothing = np.zeros(canvas, np.float32)
+            return _fields(rgb, nothing, (known == 255).astype(np.float32), picture.label)
+        alpha = _unit(augment.warp(picture.alpha, matrix, canvas))
+        return _fields(rgb, alpha, _known(alpha, picture.label), picture.label)
+
+    def _composed(self, picture: Picture, canvas: tuple[int, int], rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+        """One to three subjects over another background (α·F + (1 − α)·B), each in its own light."""
+        image = self._background(canvas, rng).astype(np.float32)
+        alpha, known, label = np.zeros(canvas, np.float32), np.ones(canvas, np.float32), Label.MATTE
+        for number in range(3):
+            box = _box(picture)
+            if box is not None and picture.alpha is not None:
+                matrix = augment.placement(picture.rgb.shape[:2], canvas, box, rng, self.data.tilt)
+                colours = picture.rgb if picture.foreground is None else picture.foreground
+                front = augment.relight(augment.warp(colours, matrix, canvas), rng, 0.6).astype(np.float32)
+                own = augment.warp(picture.alpha, matrix, canvas, cv2.BORDER_CONSTANT)
+                if picture.label == Label.MASK:
+                    own = np.asarray(cv2.GaussianBlur(own, (3, 3), 0), dtype=np.uint8)
+                own_alpha = _unit(own)
+                image = composite(own_alpha[..., None], front, image)
+                alpha = alpha + own_alpha - alpha * own_alpha
+                known = np.minimum(known, _known(own_alpha, picture.label))
+                label = min(label, picture.label)
+            if number == 2 or rng.random() >= self.data.groups:
+                break
+            picture = self._another(rng)
+        rgb = augment.degrade(augment.relight(np.rint(image).astype(np.uint8), rng, 0.6), rng)
+        return _fields(rgb, alpha, known, label)
+
+    def _another(self, rng: np.random.Generator) -> Picture:
+        composed = [s.weight * (s.composed if s.kind != "rgba" else 1.0) for s, _ in self._subjects]
+        _, choices = self._subjects[rng.choice(len(composed), p=_shares(composed))]
+        return self._read(choices[rng.integers(len(choices))])
+
+    def _background(self, canvas: tuple[int, int], rng: np.random.Generator) -> Pixels:
+        """A view of scenery; the subjects of a photo that has some are painted out."""
+        _, choices = self._scenery[rng.choice(len(self._scenery), p=self._scenery_share)]
+        picture = self._read(choices[rng.integers(len(choices))])
+        size = picture.rgb.shape[:2]
+        matrix = augment.view(size, canvas, (0, 0, size[1], size[0]), rng, 0.5, self.data.tilt)
+        rgb = augment.warp(picture.rgb, matrix, canvas)
+        hide = _hidden(picture)
+        if hide is not None:
+            seen = augment.warp((hide * 255).astype(np.uint8), matrix, canvas)
+            rgb = augment.paint_out(rgb, np.asarray(cv2.dilate(seen, np.ones((5, 5), np.uint8)), dtype=np.float32))
+        return augment.relight(rgb, rng)
+
+    def _read(self, item: Item) -> Picture:
+        """Decoded, from memory if it was used lately."""
+        picture = self._cache.pop(item, None)
+        if picture is None:
+            picture = read(item)
+            self._cached += _bytes(picture)
+        self._cache[item] = picture
+        while self._cached > CACHE_BYTES and len(self._cache) > 1:
+            self._cached -= _bytes(self._cache.popitem(last=False)[1])
+        return picture
+
+
+def _hidden(picture: Picture) -> NDArray[np.float32] | None:
+    if picture.alpha is not None:
+        return (picture.alpha > 2).astype(np.float32)
+    if len(picture.boxes):
+        shape = (picture.rgb.shape[0], picture.rgb.shape[1])
+        return np.asarray(1 - labels.outside_boxes(shape, picture.boxes), dtype=np.float32)
+    return None
+
+
+def _known(alpha: NDArray[np.float32], label: Label) -> NDArray[np.float32]:
+    if label == Label.MATTE:
+        return np.ones_like(alpha)
+    sure = (alpha < 0.02) | (alpha > 0.98)
+    return labels.interior(alpha, max(1, round(MASK_BAND * min(alpha.shape)))) * sure
+
+
+def _box(picture: Picture) -> tuple[float, float, float, float] | None:
+    """The subject's box in pixels."""
+    height, width = picture.rgb.shape[:2]
+    if picture.alpha is None:
+        if not len(picture.boxes):
+            return None
+        x0, y0, x1, y1 = picture.boxes[0]
+        return float(x0 * width), float(y0 * height), float(x1 * width), float(y1 * height)
+    x, y, w, h = cv2.boundingRect((picture.alpha > 127).astype(np.uint8))
+    return (float(x), float(y), float(x + w), float(y + h)) if w and h else None
+
+
+def _fields(
+    rgb: Pixels, alpha: NDArray[np.float32], known: NDArray[np.float32], label: Label
+) -> dict[str, NDArray[Any]]:
+    return {
+        "image": np.ascontiguousarray(rgb.transpose(2, 0, 1)),
+        "alpha": alpha[None],
+        "known": known[None],
+        "trimap": labels.trimap(alpha, max(2, round(0.015 * min(alpha.shape))))[None],
+        "label": np.asarray(int(label)),
+    }
+
+
+def _stack(samples: list[dict[str, NDArray[Any]]]) -> Batch:
+    stacked = {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in samples[0]}
+    stacked["image"] = stacked["image"].float() / 255
+    return Batch(**stacked, mask=(stacked["alpha"] > 0.5).float())
+
+
+def _unit(pixels: Pixels) -> NDArray[np.float32]:
+    return pixels.astype(np.float32) / np.float32(255)
+
+
+def _shares(weights: list[float]) -> NDArray[np.float64]:
+    total = sum(weights)
+    return np.asarray(weights, dtype=np.float64) / (total if total > 0 else 1.0)
+
+
+def _bytes(picture: Picture) -> int:
+    return sum(a.nbytes for a in (picture.rgb, picture.alpha, picture.foreground) if a is not None)

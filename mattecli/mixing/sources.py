@@ -1,0 +1,171 @@
+"""Where samples come from: folders of pictures with whatever is known of them.
+
+A source is a folder; its kind says what lies in it:
+
+    mattes       images/ + alphas/ (+ foregrounds/: clean colours for composition)
+    masks        images/ + masks/
+    boxes        images/ + boxes/: NAME.txt, a line "x0 y0 x1 y1" (shares of the picture) a person
+    rgba         pictures with an alpha channel
+    backgrounds  pictures without subject
+    unlabelled   images/
+
+`labels` names another folder that holds alphas/ and foregrounds/ made for the same images
+(`python -m mattecli.mixing.prepare`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mattecli.errors import InputError, UsageError
+from mattecli.mixing.batch import Label
+
+Kind = Literal["mattes", "masks", "boxes", "rgba", "backgrounds", "unlabelled"]
+KINDS: tuple[str, ...] = get_args(Kind)
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One line of a manifest."""
+
+    name: str
+    kind: Kind
+    root: str
+    weight: float = 1.0
+    """Share of the samples whose subject is drawn from here, relative to the other sources."""
+    composed: float = 0.0
+    """Probability that the subject is put over another background instead of shown in its own photo."""
+    holdout: int = 0
+    """Photos whose file number is divisible by this are never trained on; 0 keeps none aside."""
+    labels: str = ""
+    """Folder with alphas/ and foregrounds/ for this source's images, relative to the manifest's `prepared` folder."""
+    exclude: str = ""
+    """Text file under the root whose lines begin with the names of photos that are never trained on."""
+    scenery: float = 0.0
+    """Share of the backgrounds drawn from here (its subjects painted out), relative to the other sources."""
+    validate: bool = False
+    """Whether the photos kept aside are used for validation."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One photo of a source and the files that go with it."""
+
+    source: Source
+    image: Path
+    label: Path | None = None
+    foreground: Path | None = None
+
+
+@dataclass
+class Picture:
+    """A decoded item: `rgb` uint8 `[H, W, 3]`, and where known `alpha` uint8 `[H, W]` (matte or mask) and `boxes`."""
+
+    rgb: Pixels
+    label: Label
+    alpha: Pixels | None = None
+    foreground: Pixels | None = None
+    boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+
+
+def items(source: Source, root: Path, prepared: Path) -> tuple[list[Item], list[Item]]:
+    """(training items, items kept aside) of a source, sorted by name. Raises UsageError if there is nothing."""
+    folder = root / source.root
+    if not folder.is_dir():
+        raise UsageError(f"Source '{source.name}': there is no folder {folder}.")
+    images = folder / "images" if (folder / "images").is_dir() else folder
+    excluded = _excluded(source, root)
+    train, aside = [], []
+    for path in sorted(p for p in images.iterdir() if p.suffix.lower() in PICTURES):
+        item = _item(source, path, folder, prepared)
+        if item is None:
+            continue
+        if _kept_aside(path.stem, source.holdout):
+            aside.append(item)
+        elif path.stem not in excluded:
+            train.append(item)
+    if not train and not aside:
+        raise UsageError(f"Source '{source.name}': no {source.kind} found in {folder}.")
+    return train, aside
+
+
+def _excluded(source: Source, root: Path) -> set[str]:
+    if not source.exclude:
+        return set()
+    path = root / source.exclude
+    if not path.is_file():
+        raise UsageError(f"Source '{source.name}': there is no file {path}.")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {Path(line.split()[0]).stem for line in lines if line.strip() and not line.startswith("#")}
+
+
+def _kept_aside(stem: str, holdout: int) -> bool:
+    digits = "".join(c for c in stem if c.isdigit())
+    return bool(holdout and digits) and int(digits) % holdout == 0
+
+
+def _item(source: Source, image: Path, folder: Path, prepared: Path) -> Item | None:
+    if source.kind in ("rgba", "backgrounds", "unlabelled"):
+        return Item(source, image)
+    if source.kind == "boxes":
+        boxes = folder / "boxes" / f"{image.stem}.txt"
+        return Item(source, image, boxes) if boxes.is_file() else None
+    if source.kind == "masks":
+        mask = _sibling(folder / "masks", image.stem)
+        return Item(source, image, mask) if mask else None
+    labels = prepared / source.labels if source.labels else folder
+    alpha = _sibling(labels / "alphas", image.stem)
+    return Item(source, image, alpha, _sibling(labels / "foregrounds", image.stem)) if alpha else None
+
+
+def _sibling(folder: Path, stem: str) -> Path | None:
+    return next((p for s in (".png", *PICTURES) if (p := folder / f"{stem}{s}").is_file()), None)
+
+
+def read(item: Item) -> Picture:
+    """Decode an item. Raises InputError if a file is broken or its label has another size."""
+    kind = item.source.kind
+    if kind == "rgba":
+        rgba = _decode(item.image, cv2.IMREAD_UNCHANGED)
+        if rgba.ndim != 3 or rgba.shape[2] != 4:
+            raise InputError(f"{item.image} has no alpha channel.")
+        rgb = np.ascontiguousarray(rgba[..., 2::-1])
+        return Picture(rgb, Label.MATTE, np.ascontiguousarray(rgba[..., 3]), rgb)
+    rgb = _decode(item.image, cv2.IMREAD_COLOR_RGB)
+    if item.label is None:
+        return Picture(rgb, Label.NONE)
+    if kind == "boxes":
+        return Picture(rgb, Label.BOXES, boxes=np.loadtxt(item.label, dtype=np.float32, ndmin=2).reshape(-1, 4))
+    alpha = _decode(item.label, cv2.IMREAD_GRAYSCALE)
+    if alpha.shape != rgb.shape[:2]:
+        raise InputError(f"{item.label} is {alpha.shape[::-1]}, but its photo is {rgb.shape[1::-1]}.")
+    if kind == "masks":
+        return Picture(rgb, Label.MASK, _without_specks(np.where(alpha > 0, 255, 0).astype(np.uint8)))
+    foreground = _decode(item.foreground, cv2.IMREAD_COLOR_RGB) if item.foreground else None
+    return Picture(rgb, Label.MATTE, alpha, foreground)
+
+
+def _without_specks(mask: Pixels, share: float = 3e-4) -> Pixels:
+    """The mask with holes and islands below `share` of the picture closed: slips of the pen, not labels."""
+    limit = share * mask.size
+    for value in (0, 255):
+        count, components, stats, _ = cv2.connectedComponentsWithStats((mask == value).astype(np.uint8), connectivity=4)
+        small = np.flatnonzero(stats[:count, cv2.CC_STAT_AREA] < limit)
+        mask = np.where(np.isin(components, small[small > 0]), 255 - value, mask).astype(np.uint8)
+    return mask
+
+
+def _decode(path: Path, flags: int) -> Pixels:
+    data = cv2.imread(str(path), flags)
+    if data is None:
+        raise InputError(f"{path} is not a picture that can be read.")
+    return np.asarray(data, dtype=np.uint8)

@@ -1,0 +1,63 @@
+"""What every network of the zoo says of itself and gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor
+
+SizeRule = Callable[[int, int, int | None], tuple[int, int]]
+"""`(height, width, size) -> (height, width)`: the size a network wants to see a picture of that size at.
+`size` replaces the published reference length (`--size`); None keeps it."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The contract of one network with whoever feeds it.
+
+    `needs` is what `forward` takes beside the image; `size` the published size rule; `recurrent` says that
+    `Prediction.state` goes into the next frame's `forward`; `instances` that people are told apart.
+    """
+
+    size: SizeRule
+    needs: Literal["image", "trimap", "background"] = "image"
+    recurrent: bool = False
+    instances: bool = False
+
+
+@dataclass
+class Prediction:
+    """What `forward` returns. All maps are `[N, C, H, W]`.
+
+    `alpha` in [0, 1] at the size of the image given. `maps` holds the intermediate outputs under their
+    names in the paper; training and parity tests read them.
+    """
+
+    alpha: Tensor
+    foreground: Tensor | None = None
+    state: tuple[Tensor, ...] | None = None
+    instances: Tensor | None = None
+    boundary: Tensor | None = None
+    maps: dict[str, Tensor] = field(default_factory=dict)
+
+
+def long_side(reference: int, multiple: int) -> SizeRule:
+    """Scale so that the longer side is `reference`, each side rounded to a multiple of `multiple`."""
+
+    def rule(height: int, width: int, size: int | None = None) -> tuple[int, int]:
+        scale = (size or reference) / max(height, width)
+        return _round(height * scale, multiple), _round(width * scale, multiple)
+
+    return rule
+
+
+def _round(length: float, multiple: int) -> int:
+    return max(multiple, round(length / multiple) * multiple)
+
+
+Objective = dict[str, Tensor]
+"""`{term: weighted scalar loss}`; the sum is what training minimises."""
+
+State = Any

@@ -1,0 +1,150 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mattecli.errors import UsageError
+from mattecli.mixing import augment
+from mattecli.mixing.batch import Label
+from mattecli.mixing.sampling import Mixture, data_settings
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Ten photos with masks, four with boxes, two RGBA, two backgrounds."""
+    rng = np.random.default_rng(0)
+
+    def save(path, array):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), array)
+
+    for number in range(1, 11):
+        image = rng.integers(0, 255, (96, 64, 3), dtype=np.uint8)
+        mask = np.zeros((96, 64), np.uint8)
+        cv2.ellipse(mask, (32, 50), (15, 35), 0, 0, 360, 255, -1)
+        save(tmp_path / f"people/images/{number:04}.jpg", image)
+        save(tmp_path / f"people/masks/{number:04}.png", mask)
+    for number in range(1, 5):
+        save(tmp_path / f"crowd/images/{number}.jpg", rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
+        (tmp_path / "crowd/boxes").mkdir(exist_ok=True)
+        (tmp_path / f"crowd/boxes/{number}.txt").write_text("0.3 0.3 0.6 0.9\n")
+    for number in range(2):
+        rgba = rng.integers(0, 255, (64, 64, 4), dtype=np.uint8)
+        save(tmp_path / f"rgba/{number}.png", rgba)
+        save(tmp_path / f"scenes/{number}.jpg", rng.integers(0, 255, (60, 80, 3), dtype=np.uint8))
+    return tmp_path
+
+
+def _table(**people):
+    return {
+        "phases": [{"until": 2, "size": 64, "batch": 4}, {"until": 9, "size": 96, "batch": 3}],
+        "sources": [
+            {
+                "name": "people",
+                "kind": "masks",
+                "root": "people",
+                "holdout": 10,
+                "validate": True,
+                "composed": 0.4,
+            }
+            | people,
+            {"name": "crowd", "kind": "boxes", "root": "crowd", "weight": 0.5, "scenery": 1.0},
+            {"name": "cutouts", "kind": "rgba", "root": "rgba", "weight": 0.5},
+            {"name": "scenes", "kind": "backgrounds", "root": "scenes", "weight": 0.0, "scenery": 1.0},
+        ],
+    }
+
+
+def test_a_batch_is_a_function_of_seed_and_number(data):
+    settings = data_settings(_table())
+    first, second = Mixture(settings, data, 7), Mixture(settings, data, 7)
+    second.batch(3)
+    for number in (0, 5):
+        one, two = first.batch(number), second.batch(number)
+        for name in ("image", "alpha", "known", "label", "mask", "trimap"):
+            assert torch.equal(getattr(one, name), getattr(two, name)), name
+    assert not torch.equal(first.batch(0).alpha, Mixture(settings, data, 8).batch(0).alpha)
+
+
+def test_shapes_ranges_and_phases(data):
+    mixture = Mixture(data_settings(_table()), data, 0)
+    for number, (long, size) in {0: (64, 4), 5: (96, 3), 50: (96, 3)}.items():
+        batch = mixture.batch(number)
+        n, _, h, w = batch.image.shape
+        assert n == size and max(h, w) == long and h % 32 == w % 32 == 0
+        for plane in (batch.image, batch.alpha, batch.known):
+            assert plane.shape[0] == n and plane.shape[2:] == (h, w)
+            assert 0 <= plane.min() and plane.max() <= 1
+        assert set(batch.known.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_each_label_teaches_only_what_it_knows(data):
+    mixture = Mixture(data_settings(_table(composed=0.0)), data, 0)
+    seen = set()
+    for number in range(12):
+        batch = mixture.batch(number)
+        for label, alpha, known in zip(batch.label, batch.alpha, batch.known, strict=True):
+            seen.add(int(label))
+            if label == Label.BOXES:
+                assert alpha.sum() == 0 and known.min() == 0
+            if label == Label.MASK:
+                soft = (alpha > 0.02) & (alpha < 0.98)
+                assert (known[soft] == 0).all() and (known == 0).float().mean() < 0.5
+            if label == Label.MATTE:
+                assert known.all()
+    assert seen == {Label.BOXES, Label.MASK, Label.MATTE}
+
+
+def test_kept_aside_photos_are_validated_and_never_trained_on(data):
+    mixture = Mixture(data_settings(_table()), data, 0)
+    assert [s.name for s in mixture.validation()] == ["people/0010"]
+    trained = {item.image.stem for _, items in mixture._subjects + mixture._scenery for item in items}
+    assert "0010" not in trained and "0009" in trained
+
+
+def test_excluded_photos_are_not_trained_on(data):
+    (data / "skip.txt").write_text("# why\n0003.jpg\t0.4\n0010.jpg\t0.5\n")
+    mixture = Mixture(data_settings(_table(exclude="skip.txt")), data, 0)
+    trained = {item.image.stem for _, items in mixture._subjects for item in items}
+    assert "0003" not in trained and "0004" in trained
+    assert [s.name for s in mixture.validation()] == ["people/0010"]
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"weigth": 1.0}, "weigth"),
+        ({"kind": "photos"}, "photos"),
+        ({"holdout": "ten"}, "holdout"),
+        ({"root": "nowhere"}, "nowhere"),
+        ({"exclude": "gone.txt"}, "gone.txt"),
+    ],
+)
+def test_a_wrong_table_is_named(data, change, word):
+    with pytest.raises(UsageError, match=word):
+        Mixture(data_settings(_table(**change)), data, 0)
+
+
+def test_size_must_be_a_multiple_of_32():
+    with pytest.raises(UsageError, match="100"):
+        data_settings(_table() | {"phases": [{"until": 1, "size": 100, "batch": 1}]})
+
+
+def test_paint_out_keeps_the_rest_and_leaves_nothing_of_the_subject():
+    picture = np.full((64, 64, 3), 40, np.uint8)
+    picture[20:40, 20:40] = 255
+    hide = np.zeros((64, 64), np.float32)
+    hide[18:42, 18:42] = 1
+    painted = augment.paint_out(picture, hide)
+    assert (painted == 40).all()
+
+
+def test_warp_keeps_picture_and_alpha_together():
+    rng = np.random.default_rng(3)
+    alpha = np.zeros((200, 150), np.uint8)
+    cv2.circle(alpha, (80, 90), 50, 255, -1)
+    picture = np.repeat(alpha[..., None], 3, axis=2)
+    for _ in range(10):
+        matrix = augment.view((200, 150), (64, 96), (30.0, 40.0, 130.0, 140.0), rng, 0.5, 10.0)
+        moved = augment.warp(picture, matrix, (64, 96)).astype(int)[..., 0]
+        assert np.abs(moved - augment.warp(alpha, matrix, (64, 96))).max() <= 1
