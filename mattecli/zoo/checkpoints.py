@@ -1,0 +1,163 @@
+"""Weights in and out: safetensors, and official files of torch, read without running any code in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mattecli.errors import InputError, UsageError
+from mattecli.zoo import registry
+
+Tensors = dict[str, Tensor]
+
+WRAPPERS = ("state_dict", "model_state", "params")
+"""Names under which published files hold the table of tensors, beside epochs and optimisers."""
+
+_LENGTH = 8
+"""A safetensors file begins with the length of its JSON header in eight bytes."""
+
+
+def read(path: Path) -> Tensors:
+    """The tensors of a checkpoint by their keys, on the CPU, without wrappers and leading `module.`.
+
+    The format is told by the content, not by the suffix: safetensors, or torch's zip or legacy pickle, of
+    which only tensors and plain containers are accepted. Raises `InputError` for a file that is missing,
+    truncated or broken, `UsageError` for one that holds objects (which could run code) or no tensors.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_LENGTH + 1)
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+    if head[_LENGTH:] == b"{":
+        content: Any = _read_safetensors(path)
+    else:
+        content = _read_torch(path)
+    return _strip(_unwrap(content, path))
+
+
+def _read_safetensors(path: Path) -> Tensors:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is broken or incomplete: {error}.") from error
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        # An open file, because torch.load judges a path by its suffix.
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+            raise UsageError(
+                f"{path} holds objects that could run code, not only tensors, so it was not loaded; "
+                "take the file from its publisher, or save its state_dict alone."
+            ) from error
+        raise InputError(f"{path} is incomplete, broken or no checkpoint.") from error
+
+
+def _unwrap(content: Any, path: Path) -> Tensors:
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    entries = content.items() if isinstance(content, Mapping) else ()
+    tensors = {key: value for key, value in entries if isinstance(key, str) and isinstance(value, Tensor)}
+    if not tensors:
+        raise UsageError(f"{path} holds no table of tensors (a state_dict).")
+    return tensors
+
+
+def _strip(tensors: Tensors) -> Tensors:
+    """Without the prefix that DataParallel puts before every key."""
+    if all(key.startswith("module.") for key in tensors):
+        return {key.removeprefix("module."): value for key, value in tensors.items()}
+    return tensors
+
+
+def fit(network: nn.Module, tensors: Tensors, *, name: str, source: str) -> None:
+    """Copy `tensors` into `network`; its `own_key`, if it has one, translates the official key names.
+
+    Two official keys of one tensor must agree. `name` is the network's name in the zoo and `source` the
+    file's, for messages. Raises `UsageError` where the file is of another network, or not whole.
+    """
+    own = network.state_dict()
+    found = rename(network, tensors, source)
+    # Files written before PyTorch 0.4.1 have no such counters, and inference never reads them.
+    counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
+    found = counters | found
+    missing = [key for key in own if key not in found]
+    unexpected = [key for key in found if key not in own]
+    misshapen = [key for key in own if key in found and found[key].shape != own[key].shape]
+    if missing or unexpected or misshapen:
+        nearest = recognise(tensors)
+        if nearest == name:
+            faults = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
+            raise UsageError(f"{source} does not fit {name}: {_summary(faults)}.")
+        whose = f"those of {nearest}" if nearest else "of no network here"
+        raise UsageError(f"{source} is no checkpoint of {name}: its keys are {whose}.")
+    network.load_state_dict(found)
+
+
+def rename(network: nn.Module, tensors: Tensors, source: str) -> Tensors:
+    """`tensors` under the network's own keys. Raises `UsageError` where two copies of one tensor differ."""
+    own_key = getattr(network, "own_key", str)
+    renamed: Tensors = {}
+    for key, value in tensors.items():
+        mine = own_key(key)
+        if mine in renamed and not torch.equal(renamed[mine], value):
+            raise UsageError(f"{source} contradicts itself: {key!r} differs from its other copy.")
+        renamed[mine] = value
+    return renamed
+
+
+def recognise(tensors: Tensors) -> str | None:
+    """The network of the zoo whose keys and shapes these are for the most part, None if no network's are."""
+    overlaps = {}
+    for name in registry.names():
+        with torch.device("meta"):
+            network = registry.card(name).build()
+        own = {(key, value.shape) for key, value in network.state_dict().items()}
+        own_key = getattr(network, "own_key", str)
+        found = {(own_key(key), value.shape) for key, value in tensors.items()}
+        overlaps[name] = len(own & found) / len(own | found)
+    nearest = max(overlaps, key=lambda name: overlaps[name])
+    return nearest if overlaps[nearest] > 0.5 else None
+
+
+def _summary(faults: dict[str, list[str]]) -> str:
+    return ", ".join(
+        f"{len(keys)} tensor{'s' if len(keys) > 1 else ''} {what} ({keys[0]}{', …' if len(keys) > 1 else ''})"
+        for what, keys in faults.items()
+        if keys
+    )
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> None:
+    """Write safetensors beside `path` and rename when whole. Metadata values other than strings become JSON.
+
+    Raises `InputError` where the file cannot be written.
+    """
+    whole = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    about = {key: v if isinstance(v, str) else json.dumps(v) for key, v in (metadata or {}).items()}
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(whole, part, about)
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"Cannot write {path}: {error}.") from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Encoders that several networks share, with the key names of their public ImageNet weights."""

@@ -1,0 +1,61 @@
+"""Losses that several papers share. All maps are `[N, 1, H, W]`; `weight` (same shape, or None) says where to look."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+
+
+def mean(error: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean of `error` where `weight` looks; 0 where it looks nowhere."""
+    if weight is None:
+        return error.mean()
+    weight = weight.expand_as(error)
+    return (error * weight).sum() / weight.sum().clamp(min=1.0)
+
+
+def l1(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    return mean((prediction - target).abs(), weight)
+
+
+def binary_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Cross-entropy with soft targets in [0, 1]."""
+    return mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), weight)
+
+
+def dice(probability: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """1 − Dice coefficient per sample, averaged (Milletari et al. 2016, squared denominator)."""
+    if weight is not None:
+        probability, target = probability * weight, target * weight
+    overlap = (probability * target).flatten(1).sum(1)
+    size = (probability.square() + target.square()).flatten(1).sum(1)
+    return (1 - (2 * overlap + 1) / (size + 1)).mean()
+
+
+def laplacian(prediction: Tensor, target: Tensor, weight: Tensor | None = None, levels: int = 5) -> Tensor:
+    """L1 between Laplacian pyramids, level l weighted 2^l, divided by `levels` (Hou & Liu 2019; RVM's scale).
+
+    The pyramid of the difference is the difference of the pyramids, so only one is built. H and W must be
+    divisible by 2^(levels−1).
+    """
+    difference = prediction - target if weight is None else (prediction - target) * weight
+    kernel = _binomial_kernel(difference)
+    loss = difference.new_zeros(())
+    for level in range(levels):
+        if level == levels - 1:
+            loss = loss + 2**level * difference.abs().mean()
+            break
+        blurred = F.conv2d(F.pad(difference, (2, 2, 2, 2), mode="reflect"), kernel)
+        coarse = blurred[..., ::2, ::2]
+        up = F.interpolate(coarse, size=difference.shape[-2:], mode="bilinear", align_corners=False)
+        loss = loss + 2**level * (difference - up).abs().mean()
+        difference = coarse
+    return loss / levels
+
+
+def _binomial_kernel(like: Tensor) -> Tensor:
+    line = torch.tensor(_BINOMIAL, dtype=like.dtype, device=like.device)
+    return torch.outer(line, line)[None, None]

@@ -1,0 +1,258 @@
+"""`realtime`: mattecli's own trimap-free network for people, the default of `matte` and `video`.
+
+Two things cost time in a matting network: depthwise and elementwise layers, which wait for memory, and whatever
+runs at full size. So the network is plain dense 3×3 convolutions, most of them at 1/8 … 1/32, with two thin
+layers at 1/2 and nothing but one multiply-add at full size:
+
+    encoder    1/2 16 ch · 1/4 32 ch · 1/8 64 ch · 1/16 160 ch · 1/32 256 ch, residual blocks (BatchNorm folds away)
+    context    gate by the global mean at 1/32 (LR-ASPP, Howard et al. 2019)
+    decoder    1/16 96 ch · 1/8 64 ch · 1/4 32 ch · 1/2 16 ch; at 1/16 and 1/8 half of the channels pass a ConvGRU,
+               whose state is carried over the frames of a clip
+    guidance   at 1/2: the matte p and a slope A, one number per colour. Inside a small window a matte is close to a
+               linear function of colour (Levin et al. 2008), so at any size
+                   alpha = clamp(up(A) · image + up(p − A · image at 1/2))
+               The slope is learned rather than fitted as in the guided filter (He et al. 2010), and costs the same
+               per pixel whatever the photo's size.
+
+Budget at 512 × 512 (multiply-adds; parameters; activations written, fp32):
+
+    encoder    2.5 G   2.75 M   27 MB
+    context    0.01 G  0.07 M   0.1 MB
+    decoder    2.0 G   0.56 M   22 MB
+    guidance   0.05 G  0.6 k    7 MB
+    sum        4.6 G   3.4 M    56 MB
+
+Training adds a boundary head (the teacher's α′ of Matte Label Blending) and a semantic head at 1/8; `fuse` drops
+both and folds the normalisations.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from mattecli.mixing.batch import Batch, Label
+from mattecli.zoo import losses
+from mattecli.zoo.spec import Prediction, Spec, long_side
+
+MULTIPLE = 32
+STEEPEST = 4.0
+"""Bound of the slope: alpha goes from 0 to 1 over a quarter of a colour's range at the least."""
+
+
+class ConvNorm(nn.Sequential):
+    """3×3 (or 1×1) convolution, BatchNorm and, if asked, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, relu: bool = True) -> None:
+        layers: list[nn.Module] = [
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm2d(outputs),
+        ]
+        super().__init__(*layers, *([nn.ReLU(inplace=True)] if relu else []))
+
+
+class Residual(nn.Module):
+    """Two 3×3 convolutions around an identity (He et al. 2016, basic block)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(ConvNorm(channels, channels), ConvNorm(channels, channels, relu=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = F.relu(x + self.body(x))
+        return y
+
+
+class Context(nn.Module):
+    """1×1 projection gated by the global mean (LR-ASPP)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.project = ConvNorm(inputs, outputs, kernel=1)
+        self.gate = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.project(x) * self.gate(x.mean((2, 3), keepdim=True)).sigmoid()
+        return y
+
+
+class ConvGRU(nn.Module):
+    """Convolutional gated recurrent unit (Ballas et al. 2016): the memory over frames."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gates = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1)
+        self.candidate = nn.Conv2d(2 * channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, state: Tensor) -> Tensor:
+        reset, update = self.gates(torch.cat((x, state), 1)).sigmoid().chunk(2, 1)
+        candidate = self.candidate(torch.cat((x, reset * state), 1)).tanh()
+        moved: Tensor = state + update * (candidate - state)
+        return moved
+
+
+class Up(nn.Module):
+    """Bilinear ×2, concatenation with the encoder's map, 3×3 convolution; with `memory`, half of it recurrent."""
+
+    def __init__(self, inputs: int, skip: int, outputs: int, memory: bool = False) -> None:
+        super().__init__()
+        self.fuse = ConvNorm(inputs + skip, outputs)
+        self.memory = ConvGRU(outputs // 2) if memory else None
+
+    def forward(self, x: Tensor, skip: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+        x = self.fuse(torch.cat((x, skip), 1))
+        if self.memory is None:
+            return x, None
+        still, moving = x.chunk(2, 1)
+        state = self.memory(moving, torch.zeros_like(moving) if state is None else state.to(moving.dtype))
+        return torch.cat((still, state), 1), state
+
+
+class RealTime(nn.Module):
+    """See the module's docstring.
+
+    `forward` takes any image size. `ratio` shrinks what the network looks at (the image, resized by area to the
+    nearest multiples of 32), not what it returns: alpha has the image's size, its detail restored by the slope.
+    """
+
+    spec = Spec(size=long_side(512, MULTIPLE), recurrent=True)
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (16, 32, 64, 160, 256),
+        blocks: Sequence[int] = (0, 1, 2, 2, 1),
+        decoder: Sequence[int] = (128, 96, 64, 32, 16),
+    ) -> None:
+        super().__init__()
+        stages = []
+        for inputs, outputs, count in zip((3, *widths), widths, blocks, strict=False):
+            stages.append(
+                nn.Sequential(ConvNorm(inputs, outputs, stride=2), *(Residual(outputs) for _ in range(count)))
+            )
+        self.encoder = nn.ModuleList(stages)
+        self.context = Context(widths[4], decoder[0])
+        self.up16 = Up(decoder[0], widths[3], decoder[1], memory=True)
+        self.up8 = Up(decoder[1], widths[2], decoder[2], memory=True)
+        self.up4 = Up(decoder[2], widths[1], decoder[3])
+        self.up2 = Up(decoder[3], widths[0], decoder[4])
+        self.guidance = nn.Conv2d(decoder[4], 4, 3, padding=1)
+        self.semantic: nn.Module | None = nn.Conv2d(decoder[2], 1, 1)
+        self.boundary: nn.Module | None = nn.Sequential(ConvNorm(decoder[4], 16), nn.Conv2d(16, 1, 1))
+        nn.init.normal_(self.guidance.weight, std=0.01)
+        nn.init.zeros_(self.guidance.bias) if self.guidance.bias is not None else None
+
+    def forward(
+        self,
+        image: Tensor,
+        *,
+        trimap: Tensor | None = None,
+        background: Tensor | None = None,
+        state: tuple[Tensor, ...] | None = None,
+        ratio: float = 1.0,
+    ) -> Prediction:
+        """image `[N, 3, H, W]` in [0, 1] → alpha `[N, 1, H, W]`.
+
+        `state` is the previous frame's `Prediction.state` (`[N, 48, h/16, w/16]`, `[N, 32, h/8, w/8]`), None at
+        the start of a clip. Maps: `coarse` (logits of p at 1/2), `slope` (A) and `intercept` (p − A·image) at
+        1/2 for a linear upsampling to any other size; with the training heads `semantic` (logits at 1/8) and
+        `boundary` (logits at 1/2; `Prediction.boundary` is its sigmoid at the image's size).
+        """
+        seen = _shrink(image, ratio)
+        features, states = self._features((seen - 0.5) * 4.0, state or (None, None))
+        head = self.guidance(features["1/2"]).float()
+        coarse, slope = head[:, :1], STEEPEST * torch.tanh(head[:, 1:] / STEEPEST)
+        intercept = _intercept(coarse.sigmoid(), slope, F.avg_pool2d(seen.float(), 2))
+        alpha = apply_guidance(slope, intercept, image)
+        prediction = Prediction(alpha, state=states, maps={"coarse": coarse, "slope": slope, "intercept": intercept})
+        if self.semantic is not None and self.boundary is not None:
+            prediction.maps["semantic"] = self.semantic(features["1/8"]).float()
+            prediction.maps["boundary"] = self.boundary(features["1/2"]).float()
+            prediction.boundary = _resize(prediction.maps["boundary"].sigmoid(), image)
+        return prediction
+
+    def _features(self, x: Tensor, state: tuple[Tensor | None, ...]) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+        skips = []
+        for stage in self.encoder:
+            x = stage(x)
+            skips.append(x)
+        s2, s4, s8, s16, s32 = skips
+        x, state16 = self.up16(self.context(s32), s16, state[0])
+        d8, state8 = self.up8(x, s8, state[1])
+        x, _ = self.up4(d8, s4)
+        d2, _ = self.up2(x, s2)
+        return {"1/8": d8, "1/2": d2}, (state16, state8)
+
+    def objective(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+        """Matte Label Blending's terms (matte: L1 and Laplacian; boundary: cross-entropy and Dice) and three of ours.
+
+        `alpha` is L1 at full size, five times as heavy on the boundary. `guided` is the same for an alpha made from
+        slope and p averaged to 1/8, so that the slope learns to restore what a far smaller picture has lost.
+        `semantic` and `coarse` are cross-entropies with the area-averaged alpha at 1/8 and 1/2. All look only where
+        the label is known; `boundary` teaches only from mattes.
+        """
+        maps, known = prediction.maps, batch.known
+        edge = boundary(batch.alpha)
+        weight = known * (1 + 4 * edge)
+        slope, p = F.avg_pool2d(maps["slope"], 4), F.avg_pool2d(maps["coarse"].sigmoid(), 4)
+        guided = apply_guidance(slope, _intercept(p, slope, _area(batch.image, p)), batch.image)
+        terms = {
+            "alpha": losses.l1(prediction.alpha, batch.alpha, weight),
+            "laplacian": 0.5 * losses.laplacian(prediction.alpha, batch.alpha, known),
+            "guided": 0.5 * losses.l1(guided, batch.alpha, weight),
+        }
+        for name, share in (("coarse", 1.0), ("semantic", 0.5)):
+            target, sure = _area(batch.alpha, maps[name]), (_area(known, maps[name]) > 0.99).float()
+            terms[name] = share * losses.binary_cross_entropy(maps[name], target, sure)
+        if "boundary" in maps:
+            matte = (batch.label == Label.MATTE).float().view(-1, 1, 1, 1) * _area(known, maps["boundary"])
+            target = _area(edge, maps["boundary"])
+            terms["boundary"] = 0.1 * (
+                losses.binary_cross_entropy(maps["boundary"], target, matte)
+                + losses.dice(maps["boundary"].sigmoid(), target, matte)
+            )
+        return terms
+
+    def fuse(self) -> RealTime:
+        """A copy for inference: normalisations folded into their convolutions, training heads dropped."""
+        network = copy.deepcopy(self).eval()
+        network.semantic = network.boundary = None
+        for module in network.modules():
+            if isinstance(module, ConvNorm):
+                convolution, norm = module[0], module[1]
+                assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+                module[0], module[1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
+        return network
+
+
+def apply_guidance(slope: Tensor, intercept: Tensor, image: Tensor) -> Tensor:
+    """alpha = clamp(up(slope) · image + up(intercept)), at the image's size."""
+    linear = _resize(torch.cat((slope, intercept), 1), image)
+    return ((linear[:, :3] * image).sum(1, keepdim=True) + linear[:, 3:]).clamp(0, 1)
+
+
+def _intercept(p: Tensor, slope: Tensor, image: Tensor) -> Tensor:
+    return p - (slope * image).sum(1, keepdim=True)
+
+
+def boundary(alpha: Tensor) -> Tensor:
+    """The boundary label of a matte: 1 where 0.05 < alpha < 0.95, else 0."""
+    return ((alpha > 0.05) & (alpha < 0.95)).to(alpha.dtype)
+
+
+def _shrink(image: Tensor, ratio: float) -> Tensor:
+    size = [max(MULTIPLE, round(side * ratio / MULTIPLE) * MULTIPLE) for side in image.shape[-2:]]
+    return image if size == list(image.shape[-2:]) else F.interpolate(image, size=size, mode="area")
+
+
+def _area(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, size=like.shape[-2:], mode="area")
+
+
+def _resize(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,0 +1,155 @@
+import json
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from mattecli import zoo
+from mattecli.errors import InputError, UsageError
+from mattecli.zoo import checkpoints
+
+
+class Evil:
+    """Unpickled by a careless reader, this makes a folder."""
+
+    def __init__(self, trace):
+        self.trace = str(trace)
+
+    def __reduce__(self):
+        return os.mkdir, (self.trace,)
+
+
+def torch_zip(content, path):
+    torch.save(content, path)
+
+
+def torch_legacy(content, path):
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
+def plain_pickle(content, path):
+    path.write_bytes(pickle.dumps(content, protocol=2))
+
+
+@pytest.mark.parametrize("write", [torch_zip, torch_legacy, plain_pickle])
+@pytest.mark.parametrize("suffix", [".pth", ".ckpt", ".pt", ".safetensors"])
+def test_no_code_is_run(tmp_path, write, suffix):
+    trace, path = tmp_path / "trace", tmp_path / f"evil{suffix}"
+    write({"state_dict": {"a": Evil(trace)}}, path)
+    with pytest.raises(UsageError, match="could run code"):
+        zoo.load("realtime", path)
+    assert not trace.exists()
+    if write is plain_pickle:
+        pickle.loads(path.read_bytes())
+        assert trace.exists(), "the file is harmless, so this test proves nothing"
+
+
+@pytest.mark.parametrize("write", [torch_zip, torch_legacy])
+@pytest.mark.parametrize("wrappers", [(), ("state_dict",), ("model_state",), ("params",), ("params", "state_dict")])
+def test_wrappers_and_prefix_come_off(tmp_path, write, wrappers):
+    content = {"module.a": torch.arange(3.0), "module.b": torch.ones(2, dtype=torch.float16)}
+    for wrapper in wrappers:
+        content = {"epoch": 3, wrapper: content}
+    write(content, tmp_path / "x.pth")
+    tensors = checkpoints.read(tmp_path / "x.pth")
+    assert list(tensors) == ["a", "b"]
+    assert tensors["a"].tolist() == [0, 1, 2] and tensors["b"].dtype == torch.float16
+
+
+def test_the_prefix_stays_where_not_all_have_it():
+    tensors = {"module.a": torch.ones(1), "b": torch.ones(1)}
+    assert checkpoints._strip(tensors) is tensors
+
+
+def test_save_and_read_round_trip(tmp_path):
+    tensors = {"a": torch.rand(2, 3).T, "b": torch.tensor(7)}
+    path = tmp_path / "new" / "x.safetensors"
+    checkpoints.save(path, tensors, {"steps": 10, "recipe": "a"})
+    found = checkpoints.read(path)
+    assert all(torch.equal(found[key], tensors[key]) for key in tensors) and found.keys() == tensors.keys()
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    assert json.loads(about["steps"]) == 10 and about["recipe"] == "a"
+    assert [p.name for p in path.parent.iterdir()] == ["x.safetensors"]
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "x.safetensors"
+    checkpoints.save(path, {"a": torch.ones(1)})
+    before = path.read_bytes()
+
+    def full(tensors, part, metadata):
+        part.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(InputError, match="No space left"):
+        checkpoints.save(path, {"a": torch.zeros(1)})
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+@pytest.mark.parametrize("kept", [0, 3, 40, 0.5, 0.99])
+def test_truncated_files(tmp_path, kind, kept):
+    path, tensors = tmp_path / "whole", {"a": torch.rand(500), "b": torch.rand(3)}
+    if kind == "safetensors":
+        checkpoints.save(path, tensors)
+    else:
+        (torch_zip if kind == "zip" else torch_legacy)(tensors, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
+    with pytest.raises(InputError, match="whole"):
+        checkpoints.read(path)
+
+
+def test_what_is_no_checkpoint(tmp_path):
+    page, folder, empty = tmp_path / "page.pth", tmp_path / "folder.pth", tmp_path / "list.pth"
+    page.write_text("<!DOCTYPE html> Google Drive can't scan this file for viruses.")
+    folder.mkdir()
+    torch.save([1, 2], empty)
+    for path in (page, folder, tmp_path / "missing.pth"):
+        with pytest.raises(InputError, match=path.name):
+            checkpoints.read(path)
+    with pytest.raises(UsageError, match="no table of tensors"):
+        checkpoints.read(empty)
+
+
+def test_a_file_of_another_network_is_named(tmp_path):
+    path = tmp_path / "w.safetensors"
+    checkpoints.save(path, zoo.create("modnet").state_dict())
+    with pytest.raises(UsageError, match=r"no checkpoint of realtime: its keys are those of modnet"):
+        zoo.load("realtime", path)
+    checkpoints.save(path, {"conv.weight": torch.ones(1)})
+    with pytest.raises(UsageError, match="no network here"):
+        zoo.load("realtime", path)
+
+
+def test_faults_are_one_sentence(tmp_path):
+    tensors = zoo.create("realtime").state_dict()
+    first, second, *_ = (key for key in tensors if key.endswith("weight"))
+    del tensors[first]
+    tensors[second] = torch.ones(1)
+    tensors["extra"] = tensors["more"] = torch.ones(1)
+    path = tmp_path / "w.safetensors"
+    checkpoints.save(path, tensors)
+    with pytest.raises(UsageError) as caught:
+        zoo.load("realtime", path)
+    assert "does not fit realtime: 1 tensor missing (" + first + ")" in str(caught.value)
+    assert "2 tensors unexpected (extra, …), 1 tensor of another shape (" + second + ")" in str(caught.value)
+
+
+def test_half_precision_and_absent_counters_load(tmp_path):
+    network = zoo.create("modnet")
+    tensors = {k: v.half() for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    torch.save(tensors, tmp_path / "half.pth")
+    loaded = zoo.load("modnet", tmp_path / "half.pth")
+    weight = loaded.lr_branch.conv_lr.layers[0].weight
+    assert weight.dtype == torch.float32 and not loaded.training
+    torch.testing.assert_close(weight, network.lr_branch.conv_lr.layers[0].weight, atol=1e-3, rtol=1e-3)
+
+
+def test_no_weights_says_how_to_bring_them():
+    with pytest.raises(UsageError, match=r"--weights FILE .*mattecli models show modnet"):
+        zoo.load("modnet")
