@@ -16,22 +16,24 @@ if TYPE_CHECKING:
 
 
 def blend(teacher: Prediction, batch: Batch, gate: float = 0.03) -> Batch:
-    """Replace the targets of MASK samples by M* = α′·M′ + (1 − α′)·S.
+    """Replace the targets of MASK samples by M* = α′·M′ + (1 − α′)·S, and those of unlabelled ones by M′.
 
     M′ `[N, 1, H, W]` is the teacher's matte, α′ its boundary map, S the mask: the teacher, which saw only mattes,
     decides the boundary, and the mask everything else. `gate` keeps α′ to a band round the mask's edge whose
     half-width is that share of the shorter side, so that a boundary imagined elsewhere cannot enter. Blended samples
-    are known everywhere; samples of other labels are returned as they are.
+    are known everywhere, pseudo-labels only where M′ is nearly 0 or 1 or α′ says boundary; samples of other labels
+    are returned as they are.
     """
     if teacher.boundary is None or batch.mask is None:
         raise ValueError("blending needs a teacher with a boundary head and a batch with masks")
     trust = teacher.boundary * edge_band(batch.mask, max(1, round(gate * min(batch.mask.shape[-2:]))))
     blended = blend_labels(teacher.alpha, trust, batch.mask)
-    is_mask = (batch.label == Label.MASK).view(-1, 1, 1, 1)
+    sure = (teacher.alpha < 0.05) | (teacher.alpha > 0.95) | (teacher.boundary > 0.5)
+    is_mask, is_none = ((batch.label == label).view(-1, 1, 1, 1) for label in (Label.MASK, Label.NONE))
     return replace(
         batch,
-        alpha=blended.where(is_mask, batch.alpha),
-        known=batch.known.new_ones(()).where(is_mask, batch.known),
+        alpha=blended.where(is_mask, teacher.alpha.where(is_none, batch.alpha)),
+        known=batch.known.new_ones(()).where(is_mask, sure.to(batch.known.dtype).where(is_none, batch.known)),
     )
 
 

@@ -54,8 +54,6 @@ class DataSettings:
     """Probability of a second (and then of a third) subject in a composed sample."""
     aspects: tuple[float, ...] = (0.667, 0.75, 1.0, 1.0, 1.5)
     """Width over height of the canvases, drawn evenly."""
-    labels: tuple[str, ...] = ()
-    """Only train on samples of these kinds of label (matte, mask, boxes); empty takes all."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +78,11 @@ def data_settings(table: dict[str, Any]) -> DataSettings:
     for phase in phases:
         if phase.size % 32 or phase.size < 32:
             raise UsageError(f"data.phases: size {phase.size} is not a multiple of 32.")
-    for key in ("aspects", "labels"):
-        if key in table:
-            table[key] = tuple(table[key])
+    if "aspects" in table:
+        table["aspects"] = tuple(table["aspects"])
     settings: DataSettings = _build(DataSettings, {**table, "sources": sources, "phases": phases}, "data")
-    if not any(s.weight > 0 and s.kind != "backgrounds" for s in sources):
-        raise UsageError("The recipe's [data] has no source of subjects with a weight above 0.")
+    if not any(s.weight > 0 for s in sources):
+        raise UsageError("The recipe's [data] has no source with a weight above 0.")
     return settings
 
 
@@ -117,13 +114,10 @@ class Mixture:
         for source in data.sources:
             train, aside = items(source, Path(root), Path(data.prepared))
             self._aside += aside if source.validate else []
-            if source.weight > 0 and source.kind not in ("backgrounds", "unlabelled") and train:
+            if source.weight > 0 and train:
                 subjects.append((source, train))
             if source.scenery > 0 and train:
                 scenery.append((source, train))
-        if data.labels:
-            wanted = {"mattes": "matte", "rgba": "matte", "masks": "mask", "boxes": "boxes"}
-            subjects = [(s, t) for s, t in subjects if wanted[s.kind] in data.labels]
         if not subjects:
             raise UsageError("The recipe's [data] leaves nothing to train on.")
         composes = any(s.composed > 0 or s.kind == "rgba" for s, _ in subjects)
@@ -169,11 +163,11 @@ class Mixture:
         matrix = augment.view((height, width), canvas, _box(picture), rng, phase.closeup, self.data.tilt)
         rgb = augment.degrade(augment.relight(augment.warp(picture.rgb, matrix, canvas), rng), rng)
         if picture.alpha is None:
-            known = augment.warp(
-                (labels.outside_boxes((height, width), picture.boxes) * 255).astype(np.uint8), matrix, canvas
-            )
-            nothing = np.zeros(canvas, np.float32)
-            return _fields(rgb, nothing, (known == 255).astype(np.float32), picture.label)
+            nothing, known = np.zeros(canvas, np.float32), np.zeros(canvas, np.float32)
+            if picture.label == Label.BOXES:
+                outside = (labels.outside_boxes((height, width), picture.boxes) * 255).astype(np.uint8)
+                known = (augment.warp(outside, matrix, canvas) == 255).astype(np.float32)
+            return _fields(rgb, nothing, known, picture.label)
         alpha = _unit(augment.warp(picture.alpha, matrix, canvas))
         return _fields(rgb, alpha, _known(alpha, picture.label), picture.label)
 
@@ -233,7 +227,7 @@ class Mixture:
 
 def _hidden(picture: Picture) -> NDArray[np.float32] | None:
     if picture.alpha is not None:
-        return (picture.alpha > 2).astype(np.float32)
+        return (picture.alpha > 2).astype(np.float32) if picture.alpha.any() else None
     if len(picture.boxes):
         shape = (picture.rgb.shape[0], picture.rgb.shape[1])
         return np.asarray(1 - labels.outside_boxes(shape, picture.boxes), dtype=np.float32)

@@ -6,8 +6,8 @@ A source is a folder; its kind says what lies in it:
     masks        images/ + masks/
     boxes        images/ + boxes/: NAME.txt, a line "x0 y0 x1 y1" (shares of the picture) a person
     rgba         pictures with an alpha channel
-    backgrounds  pictures without subject
-    unlabelled   images/
+    backgrounds  pictures without subject: alpha is 0 everywhere
+    unlabelled   images/: they teach only through a teacher's pseudo-labels
 
 `labels` names another folder that holds alphas/ and foregrounds/ made for the same images
 (`python -m mattecli.mixing.prepare`).
@@ -141,6 +141,8 @@ def read(item: Item) -> Picture:
         rgb = np.ascontiguousarray(rgba[..., 2::-1])
         return Picture(rgb, Label.MATTE, np.ascontiguousarray(rgba[..., 3]), rgb)
     rgb = _decode(item.image, cv2.IMREAD_COLOR_RGB)
+    if kind == "backgrounds":
+        return Picture(rgb, Label.MATTE, np.zeros(rgb.shape[:2], np.uint8))
     if item.label is None:
         return Picture(rgb, Label.NONE)
     if kind == "boxes":

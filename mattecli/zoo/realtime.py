@@ -20,7 +20,7 @@ Budget at 512 × 512 (multiply-adds; parameters; activations written, fp32):
     context    0.01 G  0.07 M   0.1 MB
     decoder    2.0 G   0.56 M   22 MB
     guidance   0.05 G  0.6 k    7 MB
-    sum        4.6 G   3.4 M    56 MB
+    sum        4.5 G   3.4 M    56 MB
 
 Training adds a boundary head (the teacher's α′ of Matte Label Blending) and a semantic head at 1/8; `fuse` drops
 both and folds the normalisations.
@@ -246,8 +246,9 @@ def boundary(alpha: Tensor) -> Tensor:
 
 
 def _shrink(image: Tensor, ratio: float) -> Tensor:
-    size = [max(MULTIPLE, round(side * ratio / MULTIPLE) * MULTIPLE) for side in image.shape[-2:]]
-    return image if size == list(image.shape[-2:]) else F.interpolate(image, size=size, mode="area")
+    given = [int(side) for side in image.shape[-2:]]
+    size = [max(MULTIPLE, round(side * ratio / MULTIPLE) * MULTIPLE) for side in given]
+    return image if size == given else F.interpolate(image, size=size, mode="area")
 
 
 def _area(x: Tensor, like: Tensor) -> Tensor:

@@ -49,6 +49,17 @@ def test_other_labels_are_left_alone(truth):
     assert not torch.equal(blended.alpha[1], batch.alpha[1])
 
 
+def test_an_unlabelled_photo_learns_what_the_teacher_is_sure_of(truth):
+    batch = _batch(truth, [Label.NONE, Label.BOXES])
+    batch.known.zero_()
+    unsure = Prediction(truth, boundary=torch.zeros_like(truth))
+    blended = blend(unsure, batch)
+    assert torch.equal(blended.alpha[0], truth[0])
+    assert torch.equal(blended.known[0] == 0, (truth[0] >= 0.05) & (truth[0] <= 0.95))
+    assert blend(_teacher(truth), batch).known[0].all()
+    assert not blended.known[1].any()
+
+
 def test_extremes_of_the_formula(truth):
     mask = (truth > 0.5).float()
     assert torch.equal(blend_labels(truth, torch.zeros_like(truth), mask), mask)

@@ -95,6 +95,15 @@ def test_each_label_teaches_only_what_it_knows(data):
     assert seen == {Label.BOXES, Label.MASK, Label.MATTE}
 
 
+def test_backgrounds_teach_that_nobody_is_there_and_unlabelled_photos_nothing(data):
+    table = _table()
+    for kind, known in (("backgrounds", 1), ("unlabelled", 0)):
+        table["sources"] = [{"name": "scenes", "kind": kind, "root": "scenes"}]
+        batch = Mixture(data_settings(table), data, 0).batch(0)
+        assert batch.alpha.sum() == 0
+        assert (batch.known == known).all()
+
+
 def test_kept_aside_photos_are_validated_and_never_trained_on(data):
     mixture = Mixture(data_settings(_table()), data, 0)
     assert [s.name for s in mixture.validation()] == ["people/0010"]
