@@ -1,0 +1,119 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from mattecli import zoo
+from mattecli.cli import app
+from mattecli.evaluation.metrics import METRICS
+from mattecli.zoo.spec import Prediction, Spec, long_side
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["eval", *map(str, arguments)])
+
+
+def write(path, picture):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), picture)
+
+
+def square(side, value=255):
+    plane = np.zeros((64, 64), np.uint8)
+    plane[8 : 8 + side, 8 : 8 + side] = value
+    return plane
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for name, side in (("a", 20), ("b", 30)):
+        write(tmp_path / f"alphas/{name}.png", square(side, 200))
+        write(tmp_path / f"pred/{name}.png", square(side + 1, 200))
+        write(tmp_path / f"images/{name}.png", np.repeat(square(side)[..., None], 3, 2))
+    return tmp_path
+
+
+def test_json_of_a_folder(folders):
+    result = run(folders / "pred", "--gt", folders / "alphas", "--json", "--per-image")
+    assert result.exit_code == 0
+    record = json.loads(result.stdout)
+    assert record["predictions"] == str(folders / "pred")
+    assert (record["images"], record["expected"], record["truth"]) == (2, 2, "mattes")
+    assert (record["missing"], record["failed"], record["surplus"]) == ([], {}, [])
+    assert set(record["mean"]) == {"whole"} and set(record["mean"]["whole"]) == set(METRICS)
+    assert [row["name"] for row in record["per_image"]] == ["a", "b"]
+    assert record["per_image"][0]["whole"]["sad"] == pytest.approx((21**2 - 20**2) * 200 / 255 / 1000)
+
+
+def test_table_of_a_folder(folders):
+    result = run(folders / "pred", "--gt", folders / "alphas")
+    assert result.exit_code == 0
+    assert "2 of 2 images" in result.stdout and "Grad" in result.stdout
+    mean = np.mean([(n + 1) ** 2 - n**2 for n in (20, 30)]) * 200 / 255 / 1000
+    assert f"{mean:.4f}" in result.stdout
+    assert "masks" not in result.stdout
+
+
+def test_masks_are_called_masks(folders):
+    for name, side in (("a", 20), ("b", 30)):
+        write(folders / f"masks/{name}.png", square(side))
+    assert "ground truth is masks" in run(folders / "pred", "--gt", folders / "masks").stdout
+
+
+def test_missing_and_mismatched_predictions_exit_1(folders):
+    (folders / "pred/a.png").unlink()
+    write(folders / "pred/b.png", square(30)[:60])
+    write(folders / "alphas/c.png", square(10, 200))
+    write(folders / "pred/c.png", square(10, 200))
+    result = run(folders / "pred", "--gt", folders / "alphas", "--json")
+    assert result.exit_code == 1
+    record = json.loads(result.stdout)
+    assert (record["images"], record["expected"]) == (1, 3)
+    assert record["missing"] == ["a"] and "64 x 60" in record["failed"]["b"]
+    assert "a has ground truth, but no prediction" in result.stderr and "64 x 60" in result.stderr
+
+
+def test_nothing_to_average_is_still_a_report(folders):
+    (folders / "empty").mkdir()
+    result = run(folders / "empty", "--gt", folders / "alphas", "--json")
+    assert result.exit_code == 1 and json.loads(result.stdout)["mean"] == {}
+    assert run(folders / "empty", "--gt", folders / "alphas").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["pred"], ["--gt", "alphas"], ["pred", "--gt", "nowhere"], ["pred", "--gt", "alphas", "--data", "."],
+     ["pred", "--gt", "alphas", "--model", "modnet"], ["--model", "realtime"], ["--data", "pred"],
+     ["--data", ".", "--model", "no-such"], ["--data", ".", "--data", ".", "--trimaps", "alphas"]],
+)  # fmt: skip
+def test_wrong_use_exits_2(folders, monkeypatch, arguments):
+    monkeypatch.chdir(folders)
+    result = run(*arguments)
+    assert result.exit_code == 2 and "error" in result.stderr.lower() and result.stdout == ""
+
+
+class Brightness(nn.Module):
+    """Alpha is the red channel."""
+
+    spec = Spec(size=long_side(64, 32))
+
+    def forward(self, image, *, trimap=None, background=None, state=None):
+        return Prediction(image[:, :1])
+
+
+def test_a_network_over_data_sets(folders, monkeypatch):
+    monkeypatch.setattr(zoo, "load", lambda name, weights=None, device="cpu": Brightness().eval())
+    arguments = ["--data", folders, "--data", folders, "--model", "realtime", "--device", "cpu", "--precision", "fp32"]
+    result = run(*arguments, "--limit", 1, "--json")
+    assert result.exit_code == 0, result.stderr
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(records) == 2 and records[0] == records[1]
+    assert records[0]["data"] == str(folders) and records[0]["model"] == "realtime"
+    assert (records[0]["images"], records[0]["device"], records[0]["precision"]) == (1, "cpu", "fp32")
+    assert records[0]["mean"]["whole"]["iou"] > 0.9
+    assert "realtime on cpu, fp32" in result.stderr
+    assert torch.is_grad_enabled()
