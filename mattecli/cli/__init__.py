@@ -1,0 +1,41 @@
+"""The command line: one file a subcommand. Nothing here imports torch; subcommands do when they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+import mattecli
+from mattecli.cli import console, models
+from mattecli.cli.bench import bench
+from mattecli.cli.eval import evaluate
+from mattecli.cli.matte import matte
+from mattecli.cli.train import train
+
+app = typer.Typer(name="mattecli", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+_commands: dict[str, Callable[..., None]] = {"matte": matte, "train": train, "eval": evaluate, "bench": bench}
+for _name, _command in _commands.items():
+    app.command(_name)(console.guard(_command))
+app.add_typer(console.guard_all(models.app), name="models")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"mattecli {mattecli.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Cut people out of photos, train the networks that do it, and measure both."""
+
+
+def main() -> None:
+    """What `mattecli` and `python -m mattecli` run. Exits with 0, 1 (some inputs failed), 2 (wrong use) or 130."""
+    app(prog_name="mattecli")

@@ -1,0 +1,103 @@
+"""What all subcommands share: talk on stderr, a progress bar, errors as one sentence, JSON lines.
+
+    with progress("matte", total=len(photos), quiet=quiet) as advance:
+        for photo in photos:
+            ...
+            advance()
+
+Data goes to stdout, everything here but `emit_json` to stderr. NO_COLOR is respected (Rich does).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from mattecli.errors import MatteError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+console = Console(stderr=True, highlight=False)
+INTERRUPTED = 130
+
+
+def say(message: str, style: str = "") -> None:
+    """One line on stderr, as it is: brackets in file names are no markup."""
+    console.print(Text(message, style), soft_wrap=True)
+
+
+def complain(message: str) -> None:
+    """An error of the user's, on stderr."""
+    console.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+
+
+def guard(command: Callable[P, R]) -> Callable[P, R]:
+    """`command` with its errors made sentences and exit codes.
+
+    MatteError: the sentence and its `exit_code`; KeyboardInterrupt: 130. A parameter `debug` of the command, if
+    true, lets the traceback through.
+    """
+
+    @functools.wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except MatteError as error:
+            if kwargs.get("debug"):
+                raise
+            complain(str(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            if kwargs.get("debug"):
+                raise
+            complain("interrupted; what is written is whole.")
+            raise typer.Exit(INTERRUPTED) from None
+
+    return guarded
+
+
+def guard_all(app: typer.Typer) -> typer.Typer:
+    """`app`, its callback and its commands guarded."""
+    for registered in (app.registered_callback, *app.registered_commands):
+        if registered and registered.callback:
+            registered.callback = guard(registered.callback)
+    return app
+
+
+@contextmanager
+def progress(description: str, total: int | None, quiet: bool = False) -> Iterator[Callable[[float], None]]:
+    """A bar with rate and time left, on a terminal only; yields `advance(steps)`. `say` prints above it."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:.1f}/s" if speed else "", "progress.data.speed")
+
+    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    hidden = quiet or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda steps: bar.advance(task, steps)
+
+
+def emit_json(record: Mapping[str, Any], to_stderr: bool = False) -> None:
+    """One JSON object on one line of stdout (of stderr while stdout carries data)."""
+    print(json.dumps(record, ensure_ascii=False), file=sys.stderr if to_stderr else sys.stdout, flush=True)

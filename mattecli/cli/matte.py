@@ -1,0 +1,176 @@
+"""`mattecli matte`: photos in, mattes, cutouts or composites out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from mattecli.cli.console import complain, emit_json, progress, say
+from mattecli.errors import UsageError
+
+if TYPE_CHECKING:
+    from mattecli.inference.output import Output
+    from mattecli.inference.photos import Outcome
+    from mattecli.media.batch import Job
+
+Kind = Literal["alpha", "cutout", "foreground", "composite"]
+
+
+def matte(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Photos, folders or globs; - reads one photo from stdin.")
+    ],
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE|FOLDER|-",
+            help="Where to write; a file's suffix names the format. Without it, NAME_alpha.png beside the photo.",
+        ),
+    ] = None,
+    output: Annotated[
+        Kind | None, typer.Option(help="What to write.", show_default="alpha, with --bg composite")
+    ] = None,
+    bg: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLOUR|IMAGE|blur[:R]",
+            help="What goes behind: white, '#1e90ff', '30,144,255', a picture, or the photo itself blurred (R pixels).",
+        ),
+    ] = None,
+    format: Annotated[
+        str, typer.Option(metavar="SUFFIX", help="Format where --out names no file: png, jpg, webp, tiff…")
+    ] = "png",
+    bit_depth: Annotated[int, typer.Option(metavar="8|16", help="Bits a channel.")] = 8,
+    crop: Annotated[bool, typer.Option("--crop", help="Cut to the subject's box.")] = False,
+    margin: Annotated[float, typer.Option(min=0, help="Room around the box, as a share of it.")] = 0.05,
+    model: Annotated[str, typer.Option(help="A network of `mattecli models`.")] = "realtime",
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weights for it, instead of those that come with it.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=32, metavar="N", help="Reference length in pixels that it sees the photo at.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, torch or openvino (CPU; extra 'cpu').")] = "auto",
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Folders with all that is in them.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out photos whose output exists.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a photo, a line each.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Photos in; their alpha mattes, cutouts or composites out, at full size.
+
+    Reads JPEG, PNG, WebP, TIFF, BMP and AVIF, turned upright. Transparent
+    pixels of a photo are laid over white for the network, and the photo's own
+    alpha multiplies the estimated one. Colour outputs keep the ICC profile and
+    EXIF, and show the subject's own colours, with no fringe of the old
+    background.
+
+    Exit status: 0 all done, 1 some photos failed, 2 wrong use, 130 interrupted.
+
+    Examples:
+
+    mattecli matte photo.jpg -o alpha.png
+
+    mattecli matte photo.jpg -o cutout.webp --output cutout --crop
+
+    mattecli matte photos/ -o mattes/ --recursive --skip-existing
+
+    mattecli matte photo.jpg -o beach.jpg --bg beach.jpg
+
+    mattecli matte - -o - --bg blur < photo.jpg > portrait.png
+    """
+    kind = output or ("composite" if bg else "alpha")
+    if (kind == "composite") != (bg is not None):
+        raise UsageError("--output composite needs --bg COLOUR, IMAGE or blur[:R], and only composites have a --bg.")
+    jobs, skipped = _plan(inputs, out, kind, format, bit_depth, recursive, overwrite, skip_existing)
+    settings = _output(kind, bg, bit_depth, margin if crop else None, format)
+    if skipped and not quiet:
+        say(f"{skipped} skipped: their outputs exist.")
+    if not jobs:
+        return
+
+    from mattecli.inference.network import Matter, describe
+    from mattecli.inference.photos import process
+
+    matter = Matter(model, device, precision, size=size, weights=weights, engine=engine)
+    if not quiet:
+        say(f"{model} on {describe(matter)}")
+    data_on_stdout = any(job.target is None for job in jobs)
+    failed = 0
+    with progress("matte", len(jobs), quiet or len(jobs) == 1) as advance:
+
+        def report(outcome: Outcome) -> None:
+            nonlocal failed
+            failed += outcome.error is not None
+            _tell(outcome, quiet)
+            if json:
+                emit_json(_record(outcome), to_stderr=data_on_stdout)
+            advance(1)
+
+        process(jobs, matter, settings, report)
+    if len(jobs) > 1 and not quiet:
+        say(f"{len(jobs) - failed} done, {failed} failed." if failed else f"{len(jobs)} done.")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _plan(
+    inputs: Sequence[str],
+    out: str | None,
+    kind: Kind,
+    format: str,
+    bit_depth: int,
+    recursive: bool,
+    overwrite: bool,
+    skip_existing: bool,
+) -> tuple[list[Job], int]:
+    """The jobs to do and how many were left out; UsageError for what can be known before work begins."""
+    from mattecli.media.batch import existing, plan
+    from mattecli.media.photos import check_suffix
+
+    if overwrite and skip_existing:
+        raise UsageError("--overwrite and --skip-existing exclude each other.")
+    if bit_depth not in (8, 16):
+        raise UsageError(f"--bit-depth {bit_depth} is neither 8 nor 16.")
+    suffix = f".{format.lower().lstrip('.')}"
+    jobs = plan(inputs, out, suffix=suffix, recursive=recursive, tag=kind)
+    for found in {suffix if job.target is None else job.target.suffix.lower() for job in jobs}:
+        check_suffix(found, alpha=kind == "cutout", bit_depth=bit_depth)
+    there = [] if overwrite else existing(jobs)
+    if there and not skip_existing:
+        others = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
+        raise UsageError(f"{there[0].target} exists already{others}; pass --overwrite or --skip-existing.")
+    return [job for job in jobs if job not in set(there)], len(there)
+
+
+def _output(kind: Kind, bg: str | None, bit_depth: int, margin: float | None, format: str) -> Output:
+    from mattecli.inference import background
+    from mattecli.inference.output import Output
+
+    behind = background.parse(bg) if bg is not None else None
+    return Output(kind, behind, bit_depth, margin, f".{format.lower().lstrip('.')}")
+
+
+def _tell(outcome: Outcome, quiet: bool) -> None:
+    if outcome.error:
+        complain(outcome.error)
+    elif outcome.note and not quiet:
+        say(outcome.note, "yellow")
+
+
+def _record(outcome: Outcome) -> dict[str, object]:
+    record = dataclasses.asdict(outcome)
+    job = record.pop("job")
+    named = {"input": str(job["source"] or "-"), "output": str(job["target"] or "-")}
+    return named | {key: value for key, value in record.items() if value is not None}

@@ -1,0 +1,130 @@
+"""What is made of a photo and its alpha: the alpha itself, a cutout, the foreground, a composite."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mattecli.inference.background import Background, convert
+from mattecli.inference.guided import Floats, Picture, strips
+from mattecli.media.foreground import estimate_foreground
+from mattecli.media.photos import Photo
+from mattecli.mixing.composition import composite
+
+Kind = Literal["alpha", "cutout", "foreground", "composite"]
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels, right and bottom exclusive."""
+
+PRESENT = 0.1
+"""A subject is where the alpha, averaged down to about 512 pixels, is above this."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """An image ready for `media.photos.encode`, and what travels with it."""
+
+    pixels: NDArray[Any]
+    icc: bytes | None = None
+    exif: bytes | None = None
+    box: Box | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """What to write for each photo.
+
+    `kind` `alpha` (grey), `cutout` (RGBA, straight), `foreground` (RGB) or `composite` (RGB over `background`);
+    `bit_depth` 8 or 16; `margin` crops to the subject's box with this share of the box around it, None does not
+    crop; `suffix` is the format where no file name tells it.
+    """
+
+    kind: Kind = "alpha"
+    background: Background | None = None
+    bit_depth: int = 8
+    margin: float | None = None
+    suffix: str = ".png"
+
+    def render(self, photo: Photo, alpha: Floats) -> Rendered:
+        """The image of `kind` of `photo` and `alpha` `HxW`, times the photo's own alpha if it has one."""
+        if photo.alpha is not None:
+            alpha = alpha * (photo.alpha / np.float32(np.iinfo(photo.alpha.dtype).max))
+        rgb, box, found = photo.rgb, None, subject(alpha)
+        if found and self.margin is not None:
+            box = _enlarge(found, self.margin, *alpha.shape)
+            window = slice(box[1], box[3]), slice(box[0], box[2])
+            rgb, alpha = rgb[window], alpha[window]
+        pixels = self._pixels(rgb, alpha)
+        note = None if found else f"{photo.source}: no subject found"
+        if self.kind == "alpha":
+            return Rendered(pixels, box=box, note=note)
+        return Rendered(pixels, photo.icc, photo.exif, box, note)
+
+    def _pixels(self, rgb: Picture, alpha: Floats) -> NDArray[Any]:
+        dtype = np.dtype(np.uint16 if self.bit_depth == 16 else np.uint8)
+        if self.kind == "alpha":
+            return quantise(alpha, dtype)
+        rgb = convert(rgb, dtype)
+        if self.kind == "foreground":
+            return foreground(rgb, alpha, (0, 0, alpha.shape[1], alpha.shape[0]))
+        colours = foreground(rgb, alpha)
+        if self.kind == "cutout":
+            return np.dstack((colours, quantise(alpha, dtype)))
+        if self.background is None:
+            raise ValueError("a composite needs a background")
+        return blend(alpha, colours, self.background(rgb, alpha))
+
+
+def blend(alpha: Floats, front: Picture, back: Picture) -> Picture:
+    """α·F + (1 − α)·B of two integer pictures, strip by strip."""
+    out = np.empty_like(front)
+    for rows in strips(*alpha.shape):
+        mixed = composite(alpha[rows, :, None], front[rows].astype(np.float32), back[rows].astype(np.float32))
+        out[rows] = np.rint(mixed)
+    return out
+
+
+def quantise(alpha: Floats, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """`alpha` in [0, 1] as whole levels of an unsigned type, rounded."""
+    out = np.empty(alpha.shape, dtype)
+    for rows in strips(*alpha.shape):
+        out[rows] = np.rint(alpha[rows] * np.iinfo(dtype).max)
+    return out
+
+
+def foreground(rgb: Picture, alpha: Floats, box: Box | None = None) -> Picture:
+    """The subject's own colours `HxWx3` (multi-level estimation, Germer et al. 2020), of the photo's type.
+
+    Estimated inside `box`, by default that of an alpha above half a level and a little more, and zero elsewhere.
+    """
+    left, top, right, bottom = box or _enlarge(_bounds(alpha > 0.002), 0.02, *alpha.shape)
+    out, window = np.zeros_like(rgb), (slice(top, bottom), slice(left, right))
+    if right > left:
+        out[window] = estimate_foreground(rgb[window], alpha[window])
+    return out
+
+
+def subject(alpha: Floats) -> Box | None:
+    """The box of what is there, None if nothing is; specks of a pixel or two do not count."""
+    height, width = alpha.shape
+    factor = max(1, max(height, width) // 512)
+    small = max(1, width // factor), max(1, height // factor)
+    left, top, right, bottom = _bounds(cv2.resize(alpha, small, interpolation=cv2.INTER_AREA) > PRESENT)
+    if right == left:
+        return None
+    x, y = width / small[0], height / small[1]
+    return int(left * x), int(top * y), min(width, int(np.ceil(right * x))), min(height, int(np.ceil(bottom * y)))
+
+
+def _bounds(mask: NDArray[np.bool_]) -> Box:
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return left, top, left + width, top + height
+
+
+def _enlarge(box: Box, margin: float, height: int, width: int) -> Box:
+    x, y = round(margin * (box[2] - box[0])), round(margin * (box[3] - box[1]))
+    return max(0, box[0] - x), max(0, box[1] - y), min(width, box[2] + x), min(height, box[3] + y)

@@ -1,0 +1,169 @@
+"""Photos through a network: decode, network and encode overlap, and one broken file stops nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import torch
+
+from mattecli.errors import MatteError
+from mattecli.inference import guided
+from mattecli.inference.network import Coarse, Matter
+from mattecli.inference.output import Output
+from mattecli.media.batch import Job
+from mattecli.media.photos import Photo, encode, read_photo, write_atomic
+
+FAILURES = (MatteError, OSError, MemoryError, cv2.error, torch.OutOfMemoryError)
+"""What makes one photo fail and not the run; anything else is a fault of ours."""
+
+AHEAD = 2
+"""Photos decoded before their turn."""
+IN_FLIGHT = 64_000_000
+"""Pixels that may wait for, or be in, the last stage; a larger photo goes through it alone."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one photo.
+
+    `height` and `width` are those of what was written, `box` (left, top, right, bottom; pixels of the photo) where
+    it was cropped from, `seconds` the time from the network to the disk. `error` is a sentence; `note` one about
+    something that is no error.
+    """
+
+    job: Job
+    height: int = 0
+    width: int = 0
+    box: tuple[int, int, int, int] | None = None
+    seconds: float = 0.0
+    note: str | None = None
+    error: str | None = None
+
+
+def process(
+    jobs: Iterable[Job],
+    matter: Matter,
+    output: Output,
+    report: Callable[[Outcome], None] = lambda outcome: None,
+) -> None:
+    """Every job's photo through `matter`, written as `output` says; `report` is called once a job, in their order.
+
+    Two threads decode ahead, the caller's runs the network, up to four finish (full-size alpha, foreground,
+    encoding, writing). On KeyboardInterrupt, or any exception that is not one photo's, what is not yet on disk is
+    given up and the exception goes on; what is on disk is whole.
+    """
+    stop, waiting = threading.Event(), deque[_Waiting]()
+    with ThreadPoolExecutor(AHEAD) as readers, ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as writers:
+        try:
+            for job, reading in _ahead(readers, jobs):
+                item = _start(job, reading, matter, output, writers, waiting, stop, report)
+                waiting.append(item)
+                _collect(waiting, report, until=lambda: not waiting[0].result.done())
+            _collect(waiting, report)
+        except BaseException:
+            stop.set()
+            readers.shutdown(wait=False, cancel_futures=True)
+            writers.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    job: Job
+    pixels: int
+    result: Future[Outcome]
+
+
+def _ahead(readers: ThreadPoolExecutor, jobs: Iterable[Job]) -> Iterator[tuple[Job, Future[Photo]]]:
+    queue = deque[tuple[Job, Future[Photo]]]()
+    for job in jobs:
+        queue.append((job, readers.submit(_read, job)))
+        if len(queue) > AHEAD:
+            yield queue.popleft()
+    while queue:
+        yield queue.popleft()
+
+
+def _start(
+    job: Job,
+    reading: Future[Photo],
+    matter: Matter,
+    output: Output,
+    writers: ThreadPoolExecutor,
+    waiting: deque[_Waiting],
+    stop: threading.Event,
+    report: Callable[[Outcome], None],
+) -> _Waiting:
+    """The network's part of one photo, and the rest handed to `writers` when there is room."""
+    started = time.perf_counter()
+    try:
+        photo = reading.result()
+        coarse = matter.predict(photo.rgb)
+    except FAILURES as error:
+        failed = Future[Outcome]()
+        failed.set_exception(error)
+        return _Waiting(job, 0, failed)
+    pixels = photo.rgb.shape[0] * photo.rgb.shape[1]
+    _collect(waiting, report, until=lambda: sum(item.pixels for item in waiting) + pixels <= IN_FLIGHT)
+    return _Waiting(job, pixels, writers.submit(_finish, job, photo, coarse, output, started, stop))
+
+
+def _collect(
+    waiting: deque[_Waiting],
+    report: Callable[[Outcome], None],
+    until: Callable[[], bool] = lambda: False,
+) -> None:
+    while waiting and not until():
+        item = waiting.popleft()
+        try:
+            outcome = item.result.result()
+        except FAILURES as error:
+            outcome = Outcome(item.job, error=_sentence(item.job, error))
+        report(outcome)
+
+
+def _read(job: Job) -> Photo:
+    if job.source is None:
+        return read_photo(sys.stdin.buffer.read())
+    return read_photo(job.source)
+
+
+def _finish(job: Job, photo: Photo, coarse: Coarse, output: Output, started: float, stop: threading.Event) -> Outcome:
+    alpha = guided.apply(photo.rgb, coarse.slope, coarse.intercept)
+    rendered = output.render(photo, alpha)
+    data = encode(rendered.pixels, suffix_of(job, output), icc=rendered.icc, exif=rendered.exif)
+    if not stop.is_set():
+        _write(job, data)
+    height, width = rendered.pixels.shape[:2]
+    seconds = time.perf_counter() - started
+    return Outcome(job, height, width, rendered.box, seconds, rendered.note)
+
+
+def suffix_of(job: Job, output: Output) -> str:
+    """The suffix that names the file format of a job's output."""
+    return output.suffix if job.target is None else job.target.suffix.lower()
+
+
+def _write(job: Job, data: bytes) -> None:
+    if job.target is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        write_atomic(job.target, data)
+
+
+def _sentence(job: Job, error: BaseException) -> str:
+    name = "stdin" if job.source is None else str(job.source)
+    if isinstance(error, MatteError):
+        return str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return f"{name}: not enough memory; try a smaller --size or --device cpu."
+    return f"{name}: {error}"

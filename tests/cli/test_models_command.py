@@ -1,0 +1,57 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from mattecli import zoo
+from mattecli.cli import app
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["models", *arguments])
+
+
+def test_the_list_names_every_network():
+    result = run()
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == list(zoo.names())
+    assert "6.5 M" in result.stdout and "drive.google.com" in result.stdout
+
+
+def test_the_list_for_machines():
+    entries = [json.loads(line) for line in run("--json").stdout.splitlines()]
+    assert [entry["name"] for entry in entries] == list(zoo.names())
+    assert {entry["name"]: entry["parameters"] for entry in entries}["modnet"] == 6_487_075
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_a_card_is_shown_whole(name):
+    card, shown = zoo.card(name), run("show", name).stdout
+    assert f"{card.parameters:,}" in shown and card.paper in shown and card.weights_licence in shown
+    assert card.address is None or card.address in shown
+    assert json.loads(run("show", name, "--json").stdout)["paper"] == card.paper
+
+
+def test_included_weights_and_their_card_are_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr("mattecli.zoo.registry.WEIGHTS", tmp_path)
+    assert "--weights FILE" in run("show", "realtime").stdout
+    (tmp_path / "realtime.safetensors").write_bytes(b"")
+    (tmp_path / "realtime.md").write_text("# Trained on [our] pictures\n")
+    shown = run("show", "realtime").stdout
+    assert str(tmp_path / "realtime.safetensors") in shown and "# Trained on [our] pictures" in shown
+    assert "included" in run().stdout
+
+
+def test_an_unknown_name_gets_the_nearest():
+    result = run("show", "modnt")
+    assert result.exit_code == 2 and not result.stdout
+    assert "'modnet'" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_listing_does_not_load_torch():
+    code = "from mattecli.cli import app; app(['models'], standalone_mode=False)"
+    code += "; import sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
