@@ -117,6 +117,18 @@ def relight(rgb: Pixels, rng: Generator, strength: float = 1.0) -> Pixels:
     return rgb
 
 
+def defocus(rgb: Pixels, rng: Generator) -> Pixels:
+    """What lies behind a portrait: often blurred, now and then a studio backdrop (the picture's four mean colours)."""
+    height, width = rgb.shape[:2]
+    draw = rng.random()
+    if draw < 0.1:
+        corners = cv2.resize(rgb, (2, 2), interpolation=cv2.INTER_AREA)
+        return np.asarray(cv2.resize(corners, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+    if draw < 0.4:
+        return np.asarray(cv2.GaussianBlur(rgb, (0, 0), rng.uniform(0.003, 0.03) * min(height, width)), dtype=np.uint8)
+    return rgb
+
+
 def degrade(rgb: Pixels, rng: Generator) -> Pixels:
     """What lens, sensor and file do: blur, lost resolution, noise, JPEG."""
     height, width = rgb.shape[:2]

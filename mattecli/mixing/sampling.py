@@ -211,7 +211,7 @@ class Mixture:
         if hide is not None:
             seen = augment.warp((hide * 255).astype(np.uint8), matrix, canvas)
             rgb = augment.paint_out(rgb, np.asarray(cv2.dilate(seen, np.ones((5, 5), np.uint8)), dtype=np.float32))
-        return augment.relight(rgb, rng)
+        return augment.relight(augment.defocus(rgb, rng), rng)
 
     def _read(self, item: Item) -> Picture:
         """Decoded, from memory if it was used lately."""

@@ -16,6 +16,7 @@ A source is a folder; its kind says what lies in it:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -48,6 +49,8 @@ class Source:
     """Photos whose file number is divisible by this are never trained on; 0 keeps none aside."""
     labels: str = ""
     """Folder with alphas/ and foregrounds/ for this source's images, relative to the manifest's `prepared` folder."""
+    match: str = "*"
+    """Only photos whose name (without suffix) fits this pattern."""
     exclude: str = ""
     """Text file under the root whose lines begin with the names of photos that are never trained on."""
     scenery: float = 0.0
@@ -86,6 +89,8 @@ def items(source: Source, root: Path, prepared: Path) -> tuple[list[Item], list[
     excluded = _excluded(source, root)
     train, aside = [], []
     for path in sorted(p for p in images.iterdir() if p.suffix.lower() in PICTURES):
+        if not fnmatchcase(path.stem, source.match):
+            continue
         item = _item(source, path, folder, prepared)
         if item is None:
             continue

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from mattecli.errors import InputError, UsageError
@@ -155,7 +156,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] 
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(whole, part, about)
+        part.write_bytes(serialize(whole, about))
         part.replace(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"Cannot write {path}: {error}.") from error

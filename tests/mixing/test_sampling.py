@@ -119,6 +119,12 @@ def test_excluded_photos_are_not_trained_on(data):
     assert [s.name for s in mixture.validation()] == ["people/0010"]
 
 
+def test_only_photos_that_match_are_used(data):
+    mixture = Mixture(data_settings(_table(match="000[12]")), data, 0)
+    trained = {item.image.stem for source, items in mixture._subjects for item in items if source.name == "people"}
+    assert trained == {"0001", "0002"}
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
