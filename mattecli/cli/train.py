@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mattecli.cli.console import console, say
 from mattecli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ def train(
         list[str],
         typer.Argument(metavar="RECIPE...", help="TOML files, or packaged names; run in order."),
     ],
-    data: Annotated[
-        Path | None, typer.Option(help="Folder that the recipe's sources lie in.", metavar="DIR")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder that the recipe's sources lie in.", metavar="DIR")] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder for weights, checkpoints and logs.", metavar="DIR"),
@@ -31,12 +29,8 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint, where there is one.")
     ] = False,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cuda, cuda:1, mps or cpu.", show_default="recipe")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Optimiser steps in all.", min=1, show_default="recipe")
-    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cuda, cuda:1, mps or cpu.", show_default="recipe")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps in all.", min=1, show_default="recipe")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
@@ -46,9 +40,13 @@ def train(
     that --resume needs), train.log and log.jsonl, and TensorBoard files where that is installed. Ctrl-C saves
     a checkpoint and stops. Start it with torchrun to train in several processes.
 
-    Example: mattecli train teacher.toml student.toml --data photos/
+    Examples:
 
-    Example: torchrun --nproc-per-node 4 -m mattecli train student.toml --data photos/ --resume
+    mattecli train realtime-teacher realtime --data photos/
+
+    mattecli train my.toml --resume
+
+    torchrun --nproc-per-node 4 -m mattecli train my.toml --data photos/
     """
     from mattecli.training import check_recipes, read_recipe
     from mattecli.training import train as run
@@ -63,22 +61,23 @@ def train(
             best = run(plan, display, resume=resume)
         if best and not quiet:
             figures = ", ".join(f"{name} {best[name]:.4f}" for name in ("iou", "mad", "mse"))
-            display.console.print(f"{plan.best}: {figures} (step {best['step']:.0f})", highlight=False)
+            say(f"{plan.best}: {figures} (step {best['step']:.0f})")
 
 
 class Display:
-    """A progress bar with loss, rate and time left on stderr; validations and notes above it."""
+    """Events on stderr: on a terminal a bar with loss, rate and time left, elsewhere a line each."""
 
     def __init__(self, title: str, steps: int, quiet: bool) -> None:
-        self.console = Console(stderr=True, quiet=quiet)
+        self.quiet = quiet
         self._bar = Progress(
             TextColumn(title),
             BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            MofNCompleteColumn(),
             TextColumn("{task.fields[said]}"),
             TimeRemainingColumn(),
-            console=self.console,
-            disable=quiet,
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
         )
         self._task = self._bar.add_task(title, total=steps, said="")
 
@@ -92,9 +91,9 @@ class Display:
     def __call__(self, event: Event) -> None:
         from mattecli.training import Progress, sentence
 
-        if not isinstance(event, Progress):
+        if isinstance(event, Progress) and not self._bar.disable:
+            said = f"loss {event.loss:.3f} · {event.rate:.2f} steps/s · waiting for data {event.waiting:.0%}"
+            self._bar.update(self._task, completed=event.step, said=said)
+        elif not self.quiet:
             self._bar.update(self._task, completed=event.step)
-            self.console.print(sentence(event), highlight=False, markup=False)
-            return
-        said = f"loss {event.loss:.3f} · {event.rate:.2f} steps/s · data {event.waiting:.0%}"
-        self._bar.update(self._task, completed=event.step, said=said)
+            say(sentence(event))

@@ -1,0 +1,69 @@
+"""Training: recipes, the loop, checkpoints and validation. `mattecli train` is its shell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mattecli.training.journal import Event, Note, Progress, Report, Validated, sentence
+from mattecli.training.recipe import Recipe, check_files, packaged, read_recipe
+
+__all__ = [
+    "Event",
+    "Note",
+    "Progress",
+    "Recipe",
+    "Report",
+    "Validated",
+    "check_recipes",
+    "packaged",
+    "read_recipe",
+    "sentence",
+    "train",
+]
+
+
+def check_recipes(recipes: Sequence[Recipe], resume: bool = False) -> None:
+    """Raise `UsageError` unless all can run one after the other: folders, files, models, data tables."""
+    from mattecli import zoo
+    from mattecli.errors import UsageError
+    from mattecli.mixing.sampling import data_settings
+
+    promised: list[Path] = []
+    for recipe in recipes:
+        if recipe.best in promised:
+            raise UsageError(f"Two recipes write to {recipe.output}: give each its own output.")
+        check_files(recipe, promised)
+        zoo.card(recipe.model)
+        data_settings(recipe.data)
+        if (recipe.output / "last.ckpt").exists() and not resume:
+            raise UsageError(f"{recipe.output} already holds a training: --resume it or choose another --output.")
+        promised.append(recipe.best)
+
+
+def train(recipe: Recipe, report: Report | None = None, *, resume: bool = False) -> dict[str, float]:
+    """Train a network as the recipe says; with `resume`, go on from its last checkpoint if there is one.
+
+    Leaves in `recipe.output`: `best.safetensors` (averaged weights of the best validation), `last.ckpt`
+    (the whole state), `train.log`, `log.jsonl`, and TensorBoard's files where that is installed. Events go
+    to `report`. Under `torchrun` every process trains on its own batches.
+
+    Returns the best validation's figures (`iou`, `mad`, `mse`, `step`), empty if there was none. Raises
+    `UsageError`, `MatteError` if the training diverges, `KeyboardInterrupt` (after a checkpoint) on
+    SIGINT and SIGTERM.
+    """
+    import torch
+
+    from mattecli import zoo
+    from mattecli.mixing.sampling import Mixture, data_settings
+    from mattecli.training.loop import Training
+    from mattecli.training.processes import joined
+
+    check_files(recipe)
+    source = Mixture(data_settings(recipe.data), recipe.root, recipe.seed)
+    torch.manual_seed(recipe.seed)
+    network = zoo.load(recipe.model, recipe.init) if recipe.init else zoo.create(recipe.model)
+    teacher = zoo.load(recipe.blend.model, recipe.blend.teacher) if recipe.blend else None
+    with joined(recipe.run.device) as processes:
+        training = Training(recipe, network, source, report, processes=processes, teacher=teacher, resume=resume)
+        return training.run()

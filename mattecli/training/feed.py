@@ -1,0 +1,88 @@
+"""Batches for the loop: numbered, made by loader processes, on the device before they are needed."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Protocol
+
+import cv2
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mattecli.mixing.batch import Batch
+
+
+class Numbered(Protocol):
+    """Endless batches, each a function of its number alone."""
+
+    def batch(self, index: int) -> Batch: ...
+
+
+class _Fields(Dataset[dict[str, Tensor]]):
+    """Batches as dictionaries, which the loader can put into pinned memory."""
+
+    def __init__(self, batches: Numbered) -> None:
+        self.batches = batches
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        batch = self.batches.batch(index)
+        return {f.name: value for f in fields(batch) if (value := getattr(batch, f.name)) is not None}
+
+
+class Feed:
+    """Hands out batches `start, start + stride, …` below `stop`, on `device`, and times the waiting.
+
+    `waited` is the time in seconds spent waiting for data since it was last set to 0.
+    """
+
+    def __init__(self, batches: Numbered, indices: range, workers: int, device: torch.device) -> None:
+        loader = DataLoader(
+            _Fields(batches),
+            batch_size=None,
+            sampler=indices,
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            pin_memory=device.type == "cuda",
+            worker_init_fn=_start_worker,
+            multiprocessing_context="spawn" if workers else None,  # a forked child inherits locks of OpenCV's threads
+        )
+        self._loaded: Iterator[dict[str, Tensor]] = iter(loader)
+        self._device = device
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._ahead: Batch | None = None
+        self.waited = 0.0
+
+    def take(self) -> Batch:
+        """The next batch, ready on the device. Raises `StopIteration` after the last."""
+        self.fetch()
+        batch, self._ahead = self._ahead, None
+        if batch is None:
+            raise StopIteration
+        if self._copies is not None:
+            stream = torch.cuda.current_stream(self._device)
+            stream.wait_stream(self._copies)
+            for f in fields(batch):
+                if (value := getattr(batch, f.name)) is not None:
+                    value.record_stream(stream)
+        return batch
+
+    def fetch(self) -> None:
+        """Begin to copy the next batch to the device while that is still busy with the one before."""
+        if self._ahead is not None:
+            return
+        start = time.perf_counter()
+        loaded = next(self._loaded, None)
+        self.waited += time.perf_counter() - start
+        if loaded is not None:
+            with torch.cuda.stream(self._copies):
+                self._ahead = Batch(**loaded).to(self._device, non_blocking=True)
+
+
+def _start_worker(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    cv2.setNumThreads(1)

@@ -1,0 +1,86 @@
+"""Device, precision, signals and the other processes of a training (`torchrun`)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+import torch
+from torch import distributed
+
+from mattecli.inference.network import resolve_device, resolve_precision
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's place among `world`, and its device."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+    def bf16(self, precision: str) -> bool:
+        """Whether to train in bf16: on every CUDA device, on CPUs that have instructions for it."""
+        if precision != "auto":
+            return precision == "bf16"
+        return self.device.type == "cuda" or resolve_precision("auto", self.device) == "bf16"
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says so."""
+        if self.world == 1:
+            return flag
+        said = torch.tensor(float(flag), device=self.device)
+        distributed.all_reduce(said, distributed.ReduceOp.MAX)
+        return bool(said)
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.world > 1:
+            distributed.barrier()
+
+    def __str__(self) -> str:
+        return f"{self.device.type}" if self.world == 1 else f"{self.world} × {self.device.type}"
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Processes]:
+    """Join the processes that `torchrun` started, if it did. Raises `UsageError` for a missing device."""
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    chosen = resolve_device(device)
+    if world == 1:
+        yield Processes(chosen)
+        return
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(chosen)
+    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Processes(chosen, rank, world)
+    finally:
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def stopped_by_signal() -> Iterator[Callable[[], bool]]:
+    """Turn the first SIGINT or SIGTERM into a flag, so that a step is finished; a second stops at once."""
+    seen: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,120 @@
+"""Recipes: what is wrong with one is said in a sentence before any work begins."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from mattecli.errors import UsageError
+from mattecli.mixing.sampling import data_settings
+from mattecli.training import packaged, read_recipe
+from mattecli.training.recipe import RunSettings, check_files
+
+GOOD = """
+model = "realtime"
+output = "out"
+[optimizer]
+steps = 10
+lr = 1
+betas = [0.9, 0.95]
+[run]
+workers = 0
+[data]
+root = "photos"
+size = 64
+"""
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_recipe_is_typed(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, GOOD))
+    assert recipe.output == Path("out") and recipe.root == Path("photos")
+    assert recipe.optimizer.lr == 1.0 and isinstance(recipe.optimizer.lr, float)
+    assert recipe.optimizer.betas == (0.9, 0.95)
+    assert recipe.data == {"size": 64}
+    assert recipe.blend is None and recipe.run == RunSettings(workers=0)
+
+
+def test_the_command_line_wins(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, GOOD), data=Path("d"), output=Path("o"), device="cpu", steps=3)
+    assert (recipe.root, recipe.output, recipe.run.device, recipe.optimizer.steps) == (
+        Path("d"),
+        Path("o"),
+        "cpu",
+        3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("workers = 0", "wokers = 0", "unknown key run.wokers"),
+        ("lr = 1", 'lr = "fast"', "optimizer.lr should be a number, not 'fast'"),
+        ("steps = 10", "steps = 10.5", "optimizer.steps should be a whole number"),
+        ("steps = 10", "steps = true", "optimizer.steps should be a whole number"),
+        ("steps = 10", "", "optimizer.steps is missing"),
+        ("steps = 10", "steps = 0", "optimizer.steps must be 1 or more"),
+        ("lr = 1", "lr = 0", "optimizer.lr must be above 0"),
+        ("[0.9, 0.95]", "[0.9]", "a list of 2 numbers"),
+        ("[0.9, 0.95]", "[0.9, 1.0]", "betas must lie in"),
+        ("workers = 0", "workers = -1", "run.workers"),
+        ("workers = 0", 'precision = "fp8"', "'auto' or 'bf16' or 'fp32'"),
+        ("workers = 0", "compile = 1", "run.compile should be true or false"),
+        ("workers = 0", "ema = 1.0", "run.ema must lie in"),
+        ('output = "out"', 'output = ""', "output is empty"),
+        ('output = "out"', "output = 3", "output should be a path"),
+        ('model = "realtime"', "", "model is missing"),
+        ('model = "realtime"', 'model = "realtime"\nrun = 3\n', "not valid TOML"),
+        ('root = "photos"', "root = 3", "data.root should be a string"),
+        ("[data]", "[blend]\nmodel='x'\n[data]", "blend.teacher is missing"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_recipe(write(tmp_path, GOOD.replace(old, new)))
+    assert sentence in str(caught.value) and "recipe.toml" in str(caught.value)
+
+
+def test_a_table_must_be_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="run should be a table"):
+        read_recipe(write(tmp_path, 'model = "x"\noutput = "o"\nrun = 3\n[optimizer]\nsteps = 1\n'))
+
+
+def test_an_unknown_name_lists_the_packaged_ones() -> None:
+    with pytest.raises(UsageError, match=packaged()[0]):
+        read_recipe("no-such-recipe")
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, GOOD + '[blend]\nteacher = "teacher.safetensors"\n'))
+    with pytest.raises(UsageError, match="photos does not exist"):
+        check_files(recipe)
+    recipe = dataclasses.replace(recipe, root=tmp_path)
+    with pytest.raises(UsageError, match=r"blend\.teacher names teacher\.safetensors"):
+        check_files(recipe)
+    check_files(recipe, promised=[Path("teacher.safetensors")])
+
+
+def test_the_digest_is_of_what_decides_the_result(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, GOOD))
+    moved = dataclasses.replace(
+        recipe,
+        output=Path("elsewhere"),
+        root=Path("there"),
+        run=dataclasses.replace(recipe.run, workers=8, log_every=1),
+    )
+    assert moved.digest() == recipe.digest()
+    assert dataclasses.replace(recipe, seed=1).digest() != recipe.digest()
+    assert dataclasses.replace(recipe, data={"size": 65}).digest() != recipe.digest()
+
+
+@pytest.mark.parametrize("name", packaged())
+def test_packaged_recipes_are_valid(name: str) -> None:
+    data_settings(read_recipe(name).data)
