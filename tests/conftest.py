@@ -1,12 +1,16 @@
 """Fixtures that several rooms share."""
 
 import json
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# One thread a process, also in what tests start: on a busy machine two OpenMP threads wait for each other far longer.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 DATA = Path(__file__).parent / "data"
 
