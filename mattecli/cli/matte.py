@@ -172,5 +172,7 @@ def _tell(outcome: Outcome, quiet: bool) -> None:
 def _record(outcome: Outcome) -> dict[str, object]:
     record = dataclasses.asdict(outcome)
     job = record.pop("job")
+    if outcome.error:
+        record = {"error": outcome.error}
     named = {"input": str(job["source"] or "-"), "output": str(job["target"] or "-")}
     return named | {key: value for key, value in record.items() if value is not None}

@@ -71,7 +71,7 @@ def cover(picture: Picture, height: int, width: int) -> Picture:
     """Scaled to fill `height` × `width` and cropped about its centre."""
     high, wide = picture.shape[:2]
     scale = max(height / high, width / wide)
-    kept_high, kept_wide = min(high, round(height / scale)), min(wide, round(width / scale))
+    kept_high, kept_wide = (max(1, min(high, round(height / scale))), max(1, min(wide, round(width / scale))))
     top, left = (high - kept_high) // 2, (wide - kept_wide) // 2
     part = picture[top : top + kept_high, left : left + kept_wide]
     return resize(part, height, width)
@@ -80,7 +80,7 @@ def cover(picture: Picture, height: int, width: int) -> Picture:
 def blur(rgb: Picture, alpha: Floats, radius: float) -> Picture:
     """The photo's background out of focus by a Gaussian of `radius` pixels, without a halo of the subject.
 
-    A normalised blur: G(w · I) / G(w) with w = (1 − α)⁴, so that a pixel counts only as far as it is surely
+    A normalised blur: G(w · I) / G(w) with w = (1 − α)¹⁶, so that a pixel counts only as far as it is surely
     background. What lies deep behind the subject, where no background is near, comes from ever wider blurs.
     A blurred picture has no detail, so this is done at a size at which the Gaussian is some pixels wide.
     """
@@ -97,7 +97,7 @@ def _weighted(rgb: Picture, alpha: Floats, height: int, width: int) -> Floats:
     """`[height, width, 4]`: w · I and w, averaged by area; strip by strip, so that memory stays flat."""
     across = np.empty((rgb.shape[0], width, 4), np.float32)
     for rows in strips(*alpha.shape):
-        weight = (1 - alpha[rows, :, None]) ** 4
+        weight = (1 - alpha[rows, :, None]) ** 16
         part = np.concatenate((rgb[rows] * weight, weight), 2)
         across[rows] = cv2.resize(part, (width, part.shape[0]), interpolation=cv2.INTER_AREA)
     return cv2.resize(across, (width, height), interpolation=cv2.INTER_AREA)

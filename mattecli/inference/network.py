@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,12 +68,9 @@ class Matter:
         self.spec = cast(Spec, network.spec)
         if self.spec.needs != "image":
             raise UsageError(f"This network needs a {self.spec.needs} beside the picture; choose another --model.")
-        precise = getattr(self.spec, "precise", None) if engine != "openvino" else None
-        self.precision = resolve_precision(precision, self.device, measured=precise is not None)
+        self.precision = resolve_precision(precision, self.device, half=self.spec.half and engine != "openvino")
         fuse = getattr(network, "fuse", None)
         network = cast(nn.Module, fuse() if callable(fuse) else copy.deepcopy(network)).eval()
-        for name in precise or ():
-            network.set_submodule(name, _Precise(network.get_submodule(name)))
         self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.size = size
         self._engine: Engine = _OpenVINO(self.network, self.precision) if engine == "openvino" else self._torch
@@ -104,18 +102,6 @@ class Matter:
             return _outputs(self.network, image)
 
 
-class _Precise(nn.Module):
-    """A part that stays in fp32 inside autocast: the first layers, where 16 bits would be coarser than the photo."""
-
-    def __init__(self, part: nn.Module) -> None:
-        super().__init__()
-        self.part = part
-
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            return cast(Tensor, self.part(x.float()))
-
-
 class _OpenVINO:
     """The network compiled for the CPU, once for each size (static shapes run a quarter faster)."""
 
@@ -145,9 +131,10 @@ class _OpenVINO:
             def forward(self, image: Tensor) -> tuple[Tensor, ...]:
                 return tuple(_outputs(self.network, image).values())
 
-        with torch.inference_mode():
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes that a trace makes constant, as is wanted here
             self._names = tuple(_outputs(self._network, image))
-        model = self._openvino.convert_model(Traced(self._network), example_input=image, input=[image.shape])
+            model = self._openvino.convert_model(Traced(self._network), example_input=image, input=[image.shape])
         return self._openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": self._hint})
 
 
@@ -175,15 +162,15 @@ def resolve_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def resolve_precision(name: str, device: torch.device, measured: bool = True) -> str:
+def resolve_precision(name: str, device: torch.device, half: bool = True) -> str:
     """`auto` is fp16 on CUDA (as fast as bf16, three bits finer), bf16 on CPUs that multiply it, else fp32.
 
-    It is fp32 too for a network that has not been `measured` to stay within 2/255 in 16 bits (`Spec.precise`).
+    It is fp32 too for a network that is not known to stay within 2/255 in 16 bits (`Spec.half`).
     """
     if name == "auto":
-        if measured and device.type == "cuda":
+        if half and device.type == "cuda":
             return "fp16"
-        return "bf16" if measured and device.type == "cpu" and _cpu_has_bf16() else "fp32"
+        return "bf16" if half and device.type == "cpu" and _cpu_has_bf16() else "fp32"
     if name not in PRECISIONS:
         raise UsageError(f"--precision {name} is unknown; choose auto, {', '.join(PRECISIONS)}.")
     if name == "fp16" and device.type == "cpu":

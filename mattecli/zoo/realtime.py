@@ -41,6 +41,8 @@ from mattecli.zoo import losses
 from mattecli.zoo.spec import Prediction, Spec, long_side
 
 MULTIPLE = 32
+EXACT = 2
+"""Stages of the encoder that stay in fp32 under autocast: 16 bits would be coarser than the photo."""
 STEEPEST = 4.0
 """Bound of the slope: alpha goes from 0 to 1 over a quarter of a colour's range at the least."""
 
@@ -121,7 +123,7 @@ class RealTime(nn.Module):
     nearest multiples of 32), not what it returns: alpha has the image's size, its detail restored by the slope.
     """
 
-    spec = Spec(size=long_side(512, MULTIPLE), recurrent=True)
+    spec = Spec(size=long_side(512, MULTIPLE), recurrent=True, half=True)
 
     def __init__(
         self,
@@ -178,8 +180,8 @@ class RealTime(nn.Module):
 
     def _features(self, x: Tensor, state: tuple[Tensor | None, ...]) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
         skips = []
-        for stage in self.encoder:
-            x = stage(x)
+        for number, stage in enumerate(self.encoder):
+            x = stage(x) if self.training or number >= EXACT else _in_fp32(stage, x)
             skips.append(x)
         s2, s4, s8, s16, s32 = skips
         x, state16 = self.up16(self.context(s32), s16, state[0])
@@ -249,6 +251,12 @@ def _shrink(image: Tensor, ratio: float) -> Tensor:
     given = [int(side) for side in image.shape[-2:]]
     size = [max(MULTIPLE, round(side * ratio / MULTIPLE) * MULTIPLE) for side in given]
     return image if size == given else F.interpolate(image, size=size, mode="area")
+
+
+def _in_fp32(stage: nn.Module, x: Tensor) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        y: Tensor = stage(x.float())
+        return y
 
 
 def _area(x: Tensor, like: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -18,13 +18,15 @@ class Spec:
     """The contract of one network with whoever feeds it.
 
     `needs` is what `forward` takes beside the image; `size` the published size rule; `recurrent` says that
-    `Prediction.state` goes into the next frame's `forward`; `instances` that people are told apart.
+    `Prediction.state` goes into the next frame's `forward`; `instances` that people are told apart;
+    `half` that its alpha was measured to stay within 2/255 of fp32 when it runs in 16 bits (autocast).
     """
 
     size: SizeRule
     needs: Literal["image", "trimap", "background"] = "image"
     recurrent: bool = False
     instances: bool = False
+    half: bool = False
 
 
 @dataclass
@@ -55,9 +57,3 @@ def long_side(reference: int, multiple: int) -> SizeRule:
 
 def _round(length: float, multiple: int) -> int:
     return max(multiple, round(length / multiple) * multiple)
-
-
-Objective = dict[str, Tensor]
-"""`{term: weighted scalar loss}`; the sum is what training minimises."""
-
-State = Any

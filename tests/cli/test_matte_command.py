@@ -1,0 +1,176 @@
+"""`mattecli matte` as it is typed, with a network whose alpha is the red of the photo."""
+
+import json
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from mattecli import zoo
+from mattecli.cli import app
+from mattecli.errors import MatteError
+from mattecli.zoo.spec import Prediction, Spec, long_side
+
+
+class Red(nn.Module):
+    spec = Spec(size=long_side(64, 8))
+
+    def __init__(self):
+        super().__init__()
+        self.offset = nn.Parameter(torch.zeros(1))
+
+    def forward(self, image, **_):
+        slope = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, *image.shape[-2:])
+        return Prediction(image[:, :1], maps={"slope": slope, "intercept": 0 * image[:, :1]})
+
+
+@pytest.fixture(autouse=True)
+def known_network(monkeypatch):
+    monkeypatch.setattr(zoo, "load", lambda name, weights=None: Red())
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """photos/a.jpg, photos/b.png and photos/sub/a.png, and the working directory beside them."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "sub").mkdir(parents=True)
+    for name, red in {"a.jpg": 200, "b.png": 100, "sub/a.png": 50}.items():
+        picture = np.zeros((40, 60, 3), np.uint8)
+        picture[10:30, 20:40] = (40, 80, red)
+        cv2.imwrite(str(tmp_path / "photos" / name), picture)
+    return tmp_path
+
+
+def run(*arguments, data=None):
+    result = CliRunner().invoke(app, ["matte", *arguments], input=data, catch_exceptions=False)
+    return SimpleNamespace(code=result.exit_code, out=result.stdout_bytes, text=result.stdout, err=result.stderr)
+
+
+def files(root):
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def test_a_photo_in_an_alpha_out(folder):
+    done = run("photos/b.png", "-o", "alpha.png")
+    assert done.code == 0
+    assert done.out == b""
+    assert "realtime on cpu" in done.err
+    alpha = cv2.imread("alpha.png", cv2.IMREAD_UNCHANGED)
+    assert alpha.shape == (40, 60)
+    assert alpha[20, 30] == 100 and alpha[0, 0] == 0
+
+
+def test_beside_the_photo_by_default(folder):
+    assert run("photos/b.png", "-q").err == ""
+    assert run("photos/b.png", "--output", "cutout").code == 0
+    assert files(folder / "photos") == ["a.jpg", "b.png", "b_alpha.png", "b_cutout.png", "sub/a.png"]
+
+
+def test_folders_are_mirrored(folder):
+    assert run("photos", "-o", "out/", "--recursive").code == 0
+    assert files(folder / "out") == ["a.png", "b.png", "sub/a.png"]
+    assert run("photos", "-o", "flat/", "--bg", "white", "--format", "jpg").code == 0
+    assert files(folder / "flat") == ["a.jpg", "b.jpg"]
+
+
+def test_stdin_to_stdout(folder):
+    done = run("-", "-o", "-", "--json", data=(folder / "photos/b.png").read_bytes())
+    assert done.code == 0
+    assert cv2.imdecode(np.frombuffer(done.out, np.uint8), cv2.IMREAD_UNCHANGED)[20, 30] == 100
+    assert json.loads(done.err.splitlines()[-1])["input"] == "-"
+
+
+def test_a_broken_file_among_good_ones(folder):
+    (folder / "photos" / "b.png").write_bytes(b"\x89PNG nonsense")
+    done = run("photos", "-o", "out/", "--recursive", "--json")
+    assert done.code == 1
+    assert files(folder / "out") == ["a.png", "sub/a.png"]
+    assert "b.png" in done.err and "2 done, 1 failed" in done.err
+    records = [json.loads(line) for line in done.text.splitlines()]
+    assert [("error" in record) for record in records] == [False, True, False]
+    assert (records[0]["width"], records[0]["height"]) == (60, 40)
+
+
+def test_a_missing_file(folder):
+    done = run("photos/b.png", "photos/none.png", "-o", "out/")
+    assert done.code == 1
+    assert "none.png does not exist" in done.err
+    assert files(folder / "out") == ["b.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["photos/b.png", "-o", "x.jpg", "--output", "cutout"], "transparency"),
+        (["photos/b.png", "-o", "x.jpg", "--bit-depth", "16"], "16 bits"),
+        (["photos/b.png", "-o", "x.png", "--bit-depth", "12"], "neither 8 nor 16"),
+        (["photos/b.png", "-o", "x.gif"], "no format"),
+        (["photos/b.png", "-o", "out/", "--format", "docx"], "no format"),
+        (["photos/b.png", "-o", "x.png", "--output", "composite"], "--bg"),
+        (["photos/b.png", "-o", "x.png", "--output", "cutout", "--bg", "white"], "--bg"),
+        (["photos/b.png", "-o", "x.png", "--bg", "beech.jpg"], "beech.jpg"),
+        (["photos/b.png", "-o", "photos/b.png"], "would be overwritten"),
+        (["photos/a.jpg", "photos/sub/a.png", "-o", "out/"], "both write"),
+        (["photos", "-o", "x.png"], "folder"),
+        (["photos/b.png", "-o", "x.png", "--overwrite", "--skip-existing"], "exclude"),
+        (["photos/b.png", "-o", "x.png", "--device", "tpu"], "unknown"),
+        (["photos/b.png", "-o", "x.png", "--precision", "int4"], "unknown"),
+        (["photos/b.png", "-o", "x.png", "--engine", "jax"], "unknown"),
+    ],
+)
+def test_wrong_use_is_refused_before_work(folder, arguments, sentence):
+    before = files(folder)
+    done = run(*arguments)
+    assert done.code == 2
+    assert sentence in done.err
+    assert "Traceback" not in done.err
+    assert files(folder) == before
+
+
+def test_existing_outputs(folder):
+    (folder / "out").mkdir()
+    (folder / "out/a.png").write_bytes(b"mine")
+    assert run("photos", "-o", "out/").code == 2
+    assert files(folder / "out") == ["a.png"]
+    skipped = run("photos", "-o", "out/", "--skip-existing")
+    assert skipped.code == 0 and "1 skipped" in skipped.err
+    assert (folder / "out/a.png").read_bytes() == b"mine"
+    assert files(folder / "out") == ["a.png", "b.png"]
+    assert run("photos", "-o", "out/", "--skip-existing").code == 0
+    assert run("photos", "-o", "out/", "--overwrite").code == 0
+    assert cv2.imread("out/a.png") is not None
+
+
+def test_crop_and_what_was_not_found(folder):
+    done = run("photos/b.png", "-o", "x.png", "--output", "cutout", "--crop", "--margin", "0", "--json")
+    assert cv2.imread("x.png", cv2.IMREAD_UNCHANGED).shape == (20, 20, 4)
+    assert json.loads(done.text)["box"] == [20, 10, 40, 30]
+    cv2.imwrite("empty.png", np.zeros((30, 40, 3), np.uint8))
+    done = run("empty.png", "-o", "y.png", "--crop")
+    assert done.code == 0 and "no subject" in done.err
+    assert cv2.imread("y.png").shape == (30, 40, 3)
+
+
+def test_names_with_brackets_are_no_markup(folder):
+    (folder / "[red]x[bold].png").write_bytes(b"nothing")
+    done = run("[red]x[bold].png", "-o", "out/")
+    assert done.code == 1
+    assert "[red]x[bold].png" in done.err
+
+
+def test_interrupted(folder, monkeypatch):
+    def interrupted(self, image, **_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Red, "forward", interrupted)
+    assert run("photos", "-o", "out/").code == 130
+    assert not (folder / "out").exists() or files(folder / "out") == []
+
+
+def test_debug_lets_the_error_through(folder):
+    with pytest.raises(MatteError):
+        run("photos/b.png", "-o", "x.png", "--device", "tpu", "--debug")

@@ -1,0 +1,108 @@
+"""Many photos: order, overlap, failures that stay one photo's, and an end that leaves whole files only."""
+
+import errno
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mattecli.inference import photos
+from mattecli.inference.network import Matter
+from mattecli.inference.output import Output
+from mattecli.inference.photos import process
+from mattecli.media.batch import Job
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    """Eight photos of different sizes; the fourth is broken, the sixth missing."""
+    made = []
+    for index in range(8):
+        source = tmp_path / f"photo{index}.png"
+        cv2.imwrite(str(source), np.full((20 + index, 30, 3), 10 * index, np.uint8))
+        made.append(Job(source, tmp_path / "out" / f"photo{index}.png"))
+    made[3].source.write_bytes(made[3].source.read_bytes()[:60])
+    made[5].source.unlink()
+    return made
+
+
+def test_all_but_the_broken_are_done_in_order(jobs, red):
+    outcomes = []
+    process(jobs, Matter(red, "cpu"), Output(), outcomes.append)
+    assert [outcome.job for outcome in outcomes] == jobs
+    assert [index for index, outcome in enumerate(outcomes) if outcome.error] == [3, 5]
+    assert "photo5.png does not exist" in outcomes[5].error
+    for index, outcome in enumerate(outcomes):
+        if not outcome.error:
+            assert (outcome.height, outcome.width) == (20 + index, 30)
+            assert (cv2.imread(str(outcome.job.target), cv2.IMREAD_UNCHANGED) == 10 * index).all()
+    assert len(list((jobs[0].target.parent).iterdir())) == 6
+
+
+@pytest.mark.parametrize("limit", [0, 1500, 10**9])
+def test_in_flight_limit_changes_nothing(jobs, red, limit, monkeypatch):
+    monkeypatch.setattr(photos, "IN_FLIGHT", limit)
+    outcomes = []
+    process(jobs, Matter(red, "cpu"), Output(), outcomes.append)
+    assert [outcome.job for outcome in outcomes] == jobs
+
+
+def test_a_full_disk_fails_the_photo_and_leaves_nothing(jobs, red, monkeypatch):
+    write = Path.write_bytes
+
+    def full(path, data):
+        if "photo1" in path.name:
+            write(path, data[:20])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    outcomes = []
+    process(jobs[:3], Matter(red, "cpu"), Output(), outcomes.append)
+    assert "no space left" in outcomes[1].error
+    assert sorted(path.name for path in jobs[0].target.parent.iterdir()) == ["photo0.png", "photo2.png"]
+
+
+def test_ctrl_c_leaves_whole_files_only(jobs, red, monkeypatch):
+    matter = Matter(red, "cpu")
+    predict, calls = matter.predict, []
+    threads = set(threading.enumerate())
+
+    def interrupted(rgb):
+        calls.append(rgb)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return predict(rgb)
+
+    monkeypatch.setattr(matter, "predict", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        process(jobs, matter, Output())
+    for path in jobs[0].target.parent.glob("*"):
+        assert path.suffix == ".png"
+        assert cv2.imread(str(path)) is not None
+    assert set(threading.enumerate()) == threads
+
+
+def test_out_of_memory_is_one_photos(jobs, red, monkeypatch):
+    matter = Matter(red, "cpu")
+    predict = matter.predict
+
+    def large(rgb):
+        if rgb.shape[0] == 21:
+            raise MemoryError
+        return predict(rgb)
+
+    monkeypatch.setattr(matter, "predict", large)
+    outcomes = []
+    process(jobs[:3], matter, Output(), outcomes.append)
+    assert [bool(outcome.error) for outcome in outcomes] == [False, True, False]
+    assert "memory" in outcomes[1].error
+
+
+def test_a_fault_of_ours_is_not_hidden(jobs, red, monkeypatch):
+    matter = Matter(red, "cpu")
+    monkeypatch.setattr(matter, "predict", lambda rgb: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        process(jobs, matter, Output())
