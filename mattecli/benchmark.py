@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +25,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mattecli import zoo
 from mattecli.errors import MatteError, UsageError
-from mattecli.inference.network import PRECISIONS, resolve_device, resolve_precision
+from mattecli.inference.network import (
+    PRECISIONS,
+    compile_openvino,
+    require_openvino,
+    resolve_device,
+    resolve_precision,
+)
 
 WARM_UP = 3
 FAILURES = (RuntimeError, ValueError, MatteError)
@@ -69,8 +74,9 @@ class Result:
 
 @dataclass
 class _Ready:
-    """A variant warmed up: `run` does one forward pass and waits for it."""
+    """A variant warmed up, `auto` resolved as `matte` does: `run` does one forward pass and waits for it."""
 
+    variant: Variant
     run: Callable[[], object]
     memory: int | None
     parameters: int
@@ -110,7 +116,7 @@ def bench(
                 del ready[index]
             progress(1)
     return [
-        Result(variant, error=errors[index]) if index in errors else _result(variant, ready[index], times[index])
+        Result(variant, error=errors[index]) if index in errors else _result(ready[index], times[index])
         for index, variant in enumerate(variants)
     ]
 
@@ -127,30 +133,27 @@ def machine(device: str) -> str:
 
 
 def _resolve(variant: Variant) -> Variant:
-    """`variant` with `auto` replaced by what it means here."""
+    """`variant` on a device that is here. Raises UsageError for what is not; the network decides an `auto` precision."""
     device = resolve_device(variant.device)
-    precision = resolve_precision(variant.precision, device)
+    resolve_precision(variant.precision, device)
     if variant.engine not in ("torch", "openvino"):
         raise UsageError(f"--engine {variant.engine} is unknown; choose torch or openvino.")
     if variant.engine == "openvino":
         if device.type != "cpu":
             raise UsageError(f"OpenVINO runs on the CPU here, not on {variant.device}.")
-        try:
-            import openvino  # noqa: F401
-        except ImportError as error:
-            raise UsageError("--engine openvino needs the extra: pip install 'mattecli[cpu]'.") from error
-    return replace(variant, precision=precision, device=str(device))
+        require_openvino()
+    return replace(variant, device=str(device))
 
 
-def _result(variant: Variant, ready: _Ready, times: list[float]) -> Result:
+def _result(ready: _Ready, times: list[float]) -> Result:
     median = statistics.median(times)
     first, _, third = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
     return Result(
-        variant,
+        ready.variant,
         seconds=median,
         quartiles=(first, third),
         runs=len(times),
-        per_second=variant.batch / median,
+        per_second=ready.variant.batch / median,
         memory=ready.memory,
         parameters=ready.parameters,
         macs=ready.macs,
@@ -161,6 +164,8 @@ def _prepare(variant: Variant, create: Callable[[str], nn.Module]) -> _Ready:
     """Build, warm up, and measure the memory of the warm passes."""
     device = torch.device(variant.device)
     network = create(variant.model).eval()
+    half: bool = network.spec.half and variant.engine == "torch"  # type: ignore[union-attr, assignment]
+    variant = replace(variant, precision=resolve_precision(variant.precision, device, half))
     fuse = getattr(network, "fuse", None)
     network = fuse() if callable(fuse) else network
     macs = _macs(network, _inputs(network, variant, torch.device("cpu"), batch=1))
@@ -171,7 +176,7 @@ def _prepare(variant: Variant, create: Callable[[str], nn.Module]) -> _Ready:
     run = compiled(network, inputs, variant.precision, device)
     for _ in range(WARM_UP):
         run()
-    return _Ready(run, memory.peak(), sum(p.numel() for p in network.parameters()), macs)
+    return _Ready(variant, run, memory.peak(), sum(p.numel() for p in network.parameters()), macs)
 
 
 def _inputs(network: nn.Module, variant: Variant, device: torch.device, batch: int) -> dict[str, Tensor]:
@@ -210,8 +215,6 @@ def _torch(network: nn.Module, inputs: dict[str, Tensor], precision: str, device
 def _openvino(
     network: nn.Module, inputs: dict[str, Tensor], precision: str, device: torch.device
 ) -> Callable[[], object]:
-    import openvino
-
     names = tuple(inputs)
 
     class Traced(nn.Module):
@@ -224,10 +227,7 @@ def _openvino(
             return alpha
 
     values = tuple(inputs.values())
-    with torch.inference_mode():
-        converted = openvino.convert_model(Traced(), example_input=values, input=[value.shape for value in values])
-    hint = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[precision]
-    compiled: Any = openvino.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": hint})
+    compiled = compile_openvino(Traced(), values, precision)
     arrays = [value.numpy() for value in values]
     return lambda: compiled(arrays)
 

@@ -65,7 +65,7 @@ def test_variants_take_turns(monkeypatch):
     turns = []
 
     def prepare(variant, create):
-        return benchmark._Ready(lambda: turns.append(variant.model), None, 1, 1)
+        return benchmark._Ready(variant, lambda: turns.append(variant.model), None, 1, 1)
 
     monkeypatch.setattr(benchmark, "_prepare", prepare)
     bench([Variant("a"), Variant("b")], runs=2)

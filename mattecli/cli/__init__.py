@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable
 from typing import Annotated
 
@@ -38,4 +40,7 @@ def _options(
 
 def main() -> None:
     """What `mattecli` and `python -m mattecli` run. Exits with 0, 1 (some inputs failed), 2 (wrong use) or 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names and signs that the terminal's encoding lacks
     app(prog_name="mattecli")

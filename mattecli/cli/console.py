@@ -10,6 +10,7 @@ Data goes to stdout, everything here but `emit_json` to stderr. NO_COLOR is resp
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import sys
@@ -43,8 +44,8 @@ def complain(message: str) -> None:
 def guard(command: Callable[P, R]) -> Callable[P, R]:
     """`command` with its errors made sentences and exit codes.
 
-    MatteError: the sentence and its `exit_code`; KeyboardInterrupt: 130. A parameter `debug` of the command, if
-    true, lets the traceback through.
+    MatteError: the sentence and its `exit_code`; OSError (a folder that may not be read, a full disk): 1;
+    KeyboardInterrupt: 130. A parameter `debug` of the command, if true, lets the traceback through.
     """
 
     @functools.wraps(command)
@@ -56,6 +57,12 @@ def guard(command: Callable[P, R]) -> Callable[P, R]:
                 raise
             complain(str(error))
             raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            if kwargs.get("debug") or error.errno == errno.EPIPE:  # who reads our output may stop: Typer ends quietly
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            complain(f"{where}{(error.strerror or str(error)).lower()}.")
+            raise typer.Exit(MatteError.exit_code) from None
         except KeyboardInterrupt:
             if kwargs.get("debug"):
                 raise
@@ -100,4 +107,4 @@ def progress(description: str, total: int | None, quiet: bool = False) -> Iterat
 
 def emit_json(record: Mapping[str, Any], to_stderr: bool = False) -> None:
     """One JSON object on one line of stdout (of stderr while stdout carries data)."""
-    print(json.dumps(record, ensure_ascii=False), file=sys.stderr if to_stderr else sys.stdout, flush=True)
+    print(json.dumps(record), file=sys.stderr if to_stderr else sys.stdout, flush=True)

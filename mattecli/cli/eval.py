@@ -76,14 +76,15 @@ def evaluate(
     from mattecli.evaluation import dataset as files
 
     jobs: list[tuple[str, Dataset]] = []
-    if predictions is not None and gt is not None and not (data or model or weights or size):
+    asked = data or model or weights or size or device != "auto" or precision != "auto"
+    if predictions is not None and gt is not None and not asked:
         jobs.append((str(predictions), files.pair(predictions, gt, trimaps, match=match, limit=limit)))
     elif data and predictions is None and gt is None:
         if trimaps is not None and len(data) > 1:
             raise UsageError("--trimaps goes with one --data; keep the trimaps of several in their trimaps/ folders.")
         jobs += [(str(root), files.open_data(root, trimaps, match=match, limit=limit)) for root in data]
     else:
-        raise UsageError("Give PREDICTIONS and --gt FOLDER, or --data FOLDER with --model NAME (see --help).")
+        raise UsageError("Give PREDICTIONS and --gt FOLDER, or --data FOLDER with --model NAME and its options.")
 
     about: dict[str, object] = {}
     predict: Predict = files.read_matte

@@ -48,7 +48,7 @@ def matte(
     ] = "png",
     bit_depth: Annotated[int, typer.Option(metavar="8|16", help="Bits a channel.")] = 8,
     crop: Annotated[bool, typer.Option("--crop", help="Cut to the subject's box.")] = False,
-    margin: Annotated[float, typer.Option(min=0, help="Room around the box, as a share of it.")] = 0.05,
+    margin: Annotated[float, typer.Option(min=0, max=100, help="Room around the box, as a share of it.")] = 0.05,
     model: Annotated[str, typer.Option(help="A network of `mattecli models`.")] = "realtime",
     weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Weights for it, instead of those that come with it.")
@@ -90,7 +90,7 @@ def matte(
 
     mattecli matte - -o - --bg blur < photo.jpg > portrait.png
     """
-    kind = output or ("composite" if bg else "alpha")
+    kind = output or ("alpha" if bg is None else "composite")
     if (kind == "composite") != (bg is not None):
         raise UsageError("--output composite needs --bg COLOUR, IMAGE or blur[:R], and only composites have a --bg.")
     jobs, skipped = _plan(inputs, out, kind, format, bit_depth, recursive, overwrite, skip_existing)
@@ -145,7 +145,7 @@ def _plan(
         raise UsageError(f"--bit-depth {bit_depth} is neither 8 nor 16.")
     suffix = f".{format.lower().lstrip('.')}"
     jobs = plan(inputs, out, suffix=suffix, recursive=recursive, tag=kind)
-    for found in {suffix if job.target is None else job.target.suffix.lower() for job in jobs}:
+    for found in {(job.target.suffix.lower() if job.target else "") or suffix for job in jobs}:
         check_suffix(found, alpha=kind == "cutout", bit_depth=bit_depth)
     there = [] if overwrite else existing(jobs)
     if there and not skip_existing:

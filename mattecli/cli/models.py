@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mattecli import zoo
+from mattecli.cli.console import emit_json
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a network, one a line.")]
 
@@ -31,7 +31,7 @@ def models(context: typer.Context, as_json: Json = False) -> None:
     cards = [zoo.card(name) for name in zoo.names()]
     if as_json:
         for card in cards:
-            print(json.dumps(facts(card)))
+            emit_json(facts(card))
         return
     table = Table("network", "needs", "parameters", "licence", "weights", box=None, pad_edge=False)
     for card in cards:
@@ -48,7 +48,7 @@ def show(name: Annotated[str, typer.Argument(help="A network of `mattecli models
     """
     card = zoo.card(name)
     if as_json:
-        print(json.dumps(facts(card)))
+        emit_json(facts(card))
         return
     rows = {
         "network": card.name,

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mattecli.errors import UsageError
+from mattecli.errors import InputError, UsageError
 from mattecli.inference.guided import Floats, Picture, resize, strips
 from mattecli.media.photos import read_photo
 
@@ -33,6 +33,8 @@ def parse(text: str) -> Background:
     RADIUS is the standard deviation in pixels of the photo. Raises UsageError for anything else.
     """
     if match := re.fullmatch(r"blur(?::(\d+(?:\.\d+)?))?", text):
+        if match[1] and float(match[1]) == 0:
+            raise UsageError(f"--bg {text} would leave the photo as it is; give a radius above 0.")
         radius = float(match[1]) if match[1] else None
         return lambda rgb, alpha: blur(rgb, alpha, radius or DEFAULT_BLUR * max(alpha.shape))
     if (levels := _colour(text)) is not None:
@@ -41,7 +43,10 @@ def parse(text: str) -> Background:
         raise UsageError(
             f"--bg {text} is no file, no colour ('white', '#1e90ff', '30,144,255') and not 'blur[:RADIUS]'."
         )
-    picture = read_photo(Path(text)).rgb
+    try:
+        picture = read_photo(Path(text)).rgb
+    except InputError as error:
+        raise UsageError(f"--bg {error}") from error
     return lambda rgb, alpha: convert(cover(picture, *alpha.shape), rgb.dtype)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib.util
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mattecli import zoo
-from mattecli.errors import UsageError
+from mattecli.errors import InputError, UsageError
 from mattecli.inference import guided
 from mattecli.inference.guided import Floats, Picture, resize
 from mattecli.zoo.spec import Spec
@@ -64,7 +65,7 @@ class Matter:
         if engine == "openvino" and device not in ("auto", "cpu"):
             raise UsageError(f"OpenVINO runs on the CPU here; leave out --device {device} or --engine openvino.")
         self.device = resolve_device("cpu" if engine == "openvino" else device)
-        network = zoo.load(model, weights) if isinstance(model, str) else model
+        network = _load(model, weights) if isinstance(model, str) else model
         self.spec = cast(Spec, network.spec)
         if self.spec.needs != "image":
             raise UsageError(f"This network needs a {self.spec.needs} beside the picture; choose another --model.")
@@ -76,7 +77,9 @@ class Matter:
         self._engine: Engine = _OpenVINO(self.network, self.precision) if engine == "openvino" else self._torch
 
     def predict(self, rgb: Picture) -> Coarse:
-        """The matte of `rgb` `HxWx3` (uint8 or uint16) at the network's size."""
+        """The matte of `rgb` `HxWx3` (uint8 or uint16) at the network's size. Raises UsageError for other arrays."""
+        if rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size or rgb.dtype not in (np.uint8, np.uint16):
+            raise UsageError(f"A picture is HxWx3 of uint8 or uint16, not {'x'.join(map(str, rgb.shape))} {rgb.dtype}.")
         height, width = self.spec.size(rgb.shape[0], rgb.shape[1], self.size)
         image = resize(rgb, height, width).astype(np.float32) / np.iinfo(rgb.dtype).max
         maps = self._engine(torch.from_numpy(image).permute(2, 0, 1)[None])
@@ -106,12 +109,8 @@ class _OpenVINO:
     """The network compiled for the CPU, once for each size (static shapes run a quarter faster)."""
 
     def __init__(self, network: nn.Module, precision: str) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise UsageError("--engine openvino needs the extra: pip install 'mattecli[cpu]'.") from error
-        self._network, self._openvino = network, openvino
-        self._hint = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[precision]
+        require_openvino()
+        self._network, self._precision = network, precision
         self._names: tuple[str, ...] = ()
         self._compiled: dict[tuple[int, ...], Any] = {}
 
@@ -131,11 +130,34 @@ class _OpenVINO:
             def forward(self, image: Tensor) -> tuple[Tensor, ...]:
                 return tuple(_outputs(self.network, image).values())
 
-        with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of sizes that a trace makes constant, as is wanted here
+        with torch.inference_mode():
             self._names = tuple(_outputs(self._network, image))
-            model = self._openvino.convert_model(Traced(self._network), example_input=image, input=[image.shape])
-        return self._openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": self._hint})
+        return compile_openvino(Traced(self._network), (image,), self._precision)
+
+
+def require_openvino() -> None:
+    """Raises UsageError unless OpenVINO is installed."""
+    if importlib.util.find_spec("openvino") is None:
+        raise UsageError("--engine openvino needs the extra: pip install 'mattecli[cpu]'.")
+
+
+def compile_openvino(network: nn.Module, inputs: tuple[Tensor, ...], precision: str) -> Any:
+    """`network` compiled for the CPU at the shapes of `inputs`; it is called with a list of their numpy arrays."""
+    import openvino
+
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of sizes that a trace makes constant, as is wanted here
+        model = openvino.convert_model(network, example_input=inputs, input=[tensor.shape for tensor in inputs])
+    hint = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[precision]
+    return openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})
+
+
+def _load(model: str, weights: Path | str | None) -> nn.Module:
+    """As `zoo.load`; without its weights no work can begin, so a broken file is wrong use too."""
+    try:
+        return zoo.load(model, weights)
+    except InputError as error:
+        raise UsageError(str(error)) from error
 
 
 def _outputs(network: nn.Module, image: Tensor) -> dict[str, Tensor]:

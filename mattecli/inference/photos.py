@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import torch
@@ -85,7 +86,7 @@ class _Waiting:
 def _ahead(readers: ThreadPoolExecutor, jobs: Iterable[Job]) -> Iterator[tuple[Job, Future[Photo]]]:
     queue = deque[tuple[Job, Future[Photo]]]()
     for job in jobs:
-        queue.append((job, readers.submit(_read, job)))
+        queue.append((job, _reading(readers, job)))
         if len(queue) > AHEAD:
             yield queue.popleft()
     while queue:
@@ -108,9 +109,7 @@ def _start(
         photo = reading.result()
         coarse = matter.predict(photo.rgb)
     except FAILURES as error:
-        failed = Future[Outcome]()
-        failed.set_exception(error)
-        return _Waiting(job, 0, failed)
+        return _Waiting(job, 0, _failed(error))
     pixels = photo.rgb.shape[0] * photo.rgb.shape[1]
     _collect(waiting, report, until=lambda: sum(item.pixels for item in waiting) + pixels <= IN_FLIGHT)
     return _Waiting(job, pixels, writers.submit(_finish, job, photo, coarse, output, started, stop))
@@ -130,10 +129,18 @@ def _collect(
         report(outcome)
 
 
-def _read(job: Job) -> Photo:
-    if job.source is None:
-        return read_photo(sys.stdin.buffer.read())
-    return read_photo(job.source)
+def _reading(readers: ThreadPoolExecutor, job: Job) -> Future[Photo]:
+    """The photo to come. Stdin is read here and now: a thread that waits for it could not be interrupted."""
+    try:
+        return readers.submit(read_photo, sys.stdin.buffer.read() if job.source is None else job.source)
+    except OSError as error:
+        return _failed(error)
+
+
+def _failed(error: BaseException) -> Future[Any]:
+    future = Future[Any]()
+    future.set_exception(error)
+    return future
 
 
 def _finish(job: Job, photo: Photo, coarse: Coarse, output: Output, started: float, stop: threading.Event) -> Outcome:
@@ -149,7 +156,7 @@ def _finish(job: Job, photo: Photo, coarse: Coarse, output: Output, started: flo
 
 def suffix_of(job: Job, output: Output) -> str:
     """The suffix that names the file format of a job's output."""
-    return output.suffix if job.target is None else job.target.suffix.lower()
+    return (job.target.suffix.lower() if job.target else "") or output.suffix
 
 
 def _write(job: Job, data: bytes) -> None:

@@ -31,7 +31,7 @@ def plan(inputs: Sequence[str], output: str | None, *, suffix: str, recursive: b
     """The jobs for `inputs` (paths, folders, patterns, "-") going to `output`, sorted within each input.
 
     output: None writes NAME_<tag><suffix> beside each photo (stdin: to stdout), "-" writes the one photo to
-        stdout, a file name takes the one photo, anything else is a folder that gets NAME<suffix>, with the
+        stdout, a file name (or device) takes the one photo, anything else is a folder that gets NAME<suffix>, with the
         subfolders of searched folders and of patterns mirrored.
     suffix: ".png" and the like, for every target that isn't named in full.
     recursive: search folders through all their subfolders.
@@ -40,6 +40,8 @@ def plan(inputs: Sequence[str], output: str | None, *, suffix: str, recursive: b
     any work: nothing found, one file for several photos, two photos for one file, a target that is one of the
     sources.
     """
+    if "" in (*inputs, output):
+        raise UsageError("A name is empty; give a photo, a folder or a pattern, and -o a file or folder.")
     folder = _folder(output)
     within = [found for text in inputs for found in _find(text, recursive, tag if output is None else None, folder)]
     found = list(dict.fromkeys(within))
@@ -51,10 +53,8 @@ def plan(inputs: Sequence[str], output: str | None, *, suffix: str, recursive: b
 
 
 def existing(jobs: Iterable[Job]) -> list[Job]:
-    """Those whose target is there already (never stdout): what --skip-existing leaves out, --overwrite
-    allows.
-    """
-    return [job for job in jobs if job.target is not None and job.target.exists()]
+    """Those whose target is a file that is there already: what --skip-existing leaves out, --overwrite allows."""
+    return [job for job in jobs if job.target is not None and job.target.exists() and not _is_special(job.target)]
 
 
 def _folder(output: str | None) -> Path | None:
@@ -63,6 +63,11 @@ def _folder(output: str | None) -> Path | None:
         return None
     assert output is not None
     return Path(output) if output.endswith(("/", os.sep)) or Path(output).is_dir() else None
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a device or a pipe, such as /dev/null: written to, never replaced."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _find(text: str, recursive: bool, tag: str | None, folder: Path | None) -> list[_Found]:
@@ -111,7 +116,7 @@ def _target(
     named = Path(output).suffix.lower()
     if folder is None and (several or one.listed) and (named in WRITABLE or Path(output).exists()):
         raise UsageError(f"{output} is one file, but the input is a folder or several photos; give -o a folder.")
-    if folder is None and named and not several and not one.listed:
+    if folder is None and (named or _is_special(Path(output))) and not several and not one.listed:
         return Path(output)
     return Path(output) / one.below.with_suffix(suffix)
 

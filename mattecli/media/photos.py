@@ -145,6 +145,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         if path.exists() and not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
             path.write_bytes(data)
             return
+        if path.parent.exists() and not path.parent.is_dir():
+            raise InputError(f"{path} can't be written: {path.parent} is no folder.")
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
         try:
