@@ -133,7 +133,7 @@ def machine(device: str) -> str:
 
 
 def _resolve(variant: Variant) -> Variant:
-    """`variant` on a device that is here. Raises UsageError for what is not; the network decides an `auto` precision."""
+    """`variant` with its device named; the network decides on `auto` precision. UsageError for what is not here."""
     device = resolve_device(variant.device)
     resolve_precision(variant.precision, device)
     if variant.engine not in ("torch", "openvino"):
@@ -164,7 +164,7 @@ def _prepare(variant: Variant, create: Callable[[str], nn.Module]) -> _Ready:
     """Build, warm up, and measure the memory of the warm passes."""
     device = torch.device(variant.device)
     network = create(variant.model).eval()
-    half: bool = network.spec.half and variant.engine == "torch"  # type: ignore[union-attr, assignment]
+    half: bool = network.spec.half and variant.engine == "torch"
     variant = replace(variant, precision=resolve_precision(variant.precision, device, half))
     fuse = getattr(network, "fuse", None)
     network = fuse() if callable(fuse) else network

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from mattecli import benchmark, zoo
 from mattecli.benchmark import Variant, bench
 from mattecli.cli import app
 from mattecli.errors import UsageError
+from mattecli.inference import network
 from mattecli.zoo.spec import Prediction, Spec, long_side
 
 
@@ -81,9 +83,15 @@ def test_what_fails_is_told_and_the_rest_is_done():
     assert sum(steps) == 8
 
 
-def test_auto_is_resolved():
+@pytest.mark.parametrize(("half", "expected"), [(False, "fp32"), (True, "bf16")])
+def test_auto_is_what_matte_would_take(half, expected, monkeypatch):
+    monkeypatch.setattr(network, "_cpu_has_bf16", lambda: True)
+    tiny = Tiny()
+    tiny.spec = replace(tiny.spec, half=half)
+    (result,) = bench([Variant("x", 32, 32, device="cpu")], runs=1, create=lambda name: tiny)
+    assert result.error is None and result.variant.precision == expected
     (result,) = bench([Variant("x", 32, 32)], runs=1, create=lambda name: Tiny())
-    assert result.variant.device != "auto" and result.variant.precision in ("fp32", "bf16", "fp16")
+    assert result.variant.device != "auto"
     assert benchmark.machine(result.variant.device)
 
 

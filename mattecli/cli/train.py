@@ -65,7 +65,7 @@ def train(
 
 
 class Display:
-    """Events on stderr: on a terminal a bar with loss, rate and time left, elsewhere a line each."""
+    """Events on stderr, a line each; on a terminal also a bar with loss, rate and time left."""
 
     def __init__(self, title: str, steps: int, quiet: bool) -> None:
         self.quiet = quiet
@@ -91,9 +91,9 @@ class Display:
     def __call__(self, event: Event) -> None:
         from mattecli.training import Progress, sentence
 
-        if isinstance(event, Progress) and not self._bar.disable:
-            said = f"loss {event.loss:.3f} · {event.rate:.2f} steps/s · waiting for data {event.waiting:.0%}"
-            self._bar.update(self._task, completed=event.step, said=said)
-        elif not self.quiet:
-            self._bar.update(self._task, completed=event.step)
-            say(sentence(event))
+        if self.quiet:
+            return
+        self._bar.update(self._task, completed=event.step)
+        if isinstance(event, Progress):
+            self._bar.update(self._task, said=f"loss {event.loss:.3f} · {event.rate:.2f} steps/s")
+        say(sentence(event))

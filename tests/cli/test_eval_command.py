@@ -87,7 +87,8 @@ def test_nothing_to_average_is_still_a_report(folders):
 @pytest.mark.parametrize(
     "arguments",
     [[], ["pred"], ["--gt", "alphas"], ["pred", "--gt", "nowhere"], ["pred", "--gt", "alphas", "--data", "."],
-     ["pred", "--gt", "alphas", "--model", "modnet"], ["--model", "realtime"], ["--data", "pred"],
+     ["pred", "--gt", "alphas", "--model", "modnet"],
+     ["pred", "--gt", "alphas", "--device", "cpu"], ["--model", "realtime"], ["--data", "pred"],
      ["--data", ".", "--model", "no-such"], ["--data", ".", "--data", ".", "--trimaps", "alphas"]],
 )  # fmt: skip
 def test_wrong_use_exits_2(folders, monkeypatch, arguments):

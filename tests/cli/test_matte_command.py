@@ -1,6 +1,7 @@
 """`mattecli matte` as it is typed, with a network whose alpha is the red of the photo."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -95,6 +96,23 @@ def test_a_broken_file_among_good_ones(folder):
     assert (records[0]["width"], records[0]["height"]) == (60, 40)
 
 
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="a system without /dev/null")
+def test_a_device_as_output(folder):
+    assert run("photos/b.png", "-o", "/dev/null", "--format", "webp").code == 0
+
+
+def test_a_name_that_no_system_takes_is_a_sentence(folder):
+    done = run("x" * 300 + ".jpg", "-o", "out/")
+    assert done.code == 1 and "name too long" in done.err and "Traceback" not in done.err
+
+
+def test_json_is_ascii_whatever_the_name(folder):
+    (folder / "photos" / "b.png").rename(folder / "photos" / "b-\u00e4.png")
+    done = run("photos", "-o", "out/", "--json")
+    assert done.code == 0 and done.text.isascii()
+    assert json.loads(done.text.splitlines()[1])["input"] == "photos/b-\u00e4.png"
+
+
 def test_a_missing_file(folder):
     done = run("photos/b.png", "photos/none.png", "-o", "out/")
     assert done.code == 1
@@ -120,6 +138,9 @@ def test_a_missing_file(folder):
         (["photos/b.png", "-o", "x.png", "--device", "tpu"], "unknown"),
         (["photos/b.png", "-o", "x.png", "--precision", "int4"], "unknown"),
         (["photos/b.png", "-o", "x.png", "--engine", "jax"], "unknown"),
+        (["photos/b.png", "-o", "x.png", "--bg", ""], "no file, no colour"),
+        (["photos/b.png", "-o", "x.png", "--crop", "--margin", "inf"], "--margin"),
+        (["photos/b.png", "-o", "/dev/null", "--format", "docx"], "no format"),
     ],
 )
 def test_wrong_use_is_refused_before_work(folder, arguments, sentence):

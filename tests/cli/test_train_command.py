@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import signal
@@ -10,10 +11,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from mattecli import zoo
-from mattecli.cli import app
+from mattecli.cli import app, console
+from mattecli.cli.train import Display
+from mattecli.training import Progress
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE = 180
@@ -89,6 +93,16 @@ def test_it_trains_what_the_zoo_loads(folder):
     assert longer.exit_code == 0 and longer.output == ""
     steps = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in steps if line["event"] == "progress"] == [1, 2, 3]
+
+
+def test_a_terminal_shows_the_loss_terms_and_a_bar(monkeypatch):
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=200)
+    monkeypatch.setattr(console, "console", terminal)
+    monkeypatch.setattr(sys.modules["mattecli.cli.train"], "console", terminal)
+    with Display("train x", 10, quiet=False) as display:
+        display(Progress(5, 10, 0.5, {"alpha": 0.3, "edge": 0.2}, 1e-3, 2.0, 3.0, 0.1, 0))
+    said = terminal.file.getvalue()
+    assert "alpha 0.3000  edge 0.2000" in said and "5/10" in said and "2.00 steps/s" in said
 
 
 def test_a_second_recipe_may_start_from_what_the_first_will_write(folder):

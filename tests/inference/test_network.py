@@ -60,6 +60,19 @@ def test_auto_is_fp32_for_networks_that_nobody_measured(red, monkeypatch):
         assert Matter(red, "cpu").precision == expected
 
 
+@pytest.mark.parametrize("shape", [(5, 6), (5, 6, 4), (0, 6, 3)])
+def test_arrays_that_are_no_picture_are_refused(red, shape):
+    matter = Matter(red, "cpu")
+    for array in (np.zeros(shape, np.uint8), np.zeros((5, 6, 3), np.float32)):
+        with pytest.raises(UsageError, match="HxWx3"):
+            matter.matte(array)
+
+
+def test_weights_that_cannot_be_read_are_wrong_use(tmp_path):
+    with pytest.raises(UsageError, match=r"none\.pth"):
+        Matter(weights=tmp_path / "none.pth")
+
+
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:", "cpu:0:1", ""])
 def test_unknown_devices_are_refused(name):
     with pytest.raises(UsageError, match="unknown"):

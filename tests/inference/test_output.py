@@ -117,10 +117,16 @@ def test_colours(text, colour, dtype):
     assert (found == np.array(colour) * (257 if dtype == np.uint16 else 1)).all()
 
 
-@pytest.mark.parametrize("text", ["nothing.jpg", "1,2,300", "#12345", "blur:x", "blurred"])
+@pytest.mark.parametrize("text", ["nothing.jpg", "1,2,300", "#12345", "blur:x", "blur:0", "blurred", ""])
 def test_what_is_no_background_is_refused(text):
     with pytest.raises(UsageError, match="--bg"):
         background.parse(text)
+
+
+def test_a_background_that_is_no_picture_is_refused(tmp_path):
+    (tmp_path / "beach.jpg").write_text("sand")
+    with pytest.raises(UsageError, match=r"--bg .*not a photo"):
+        background.parse(str(tmp_path / "beach.jpg"))
 
 
 @settings(deadline=None, max_examples=40)

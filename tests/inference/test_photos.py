@@ -1,8 +1,10 @@
 """Many photos: order, overlap, failures that stay one photo's, and an end that leaves whole files only."""
 
 import errno
+import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -83,6 +85,30 @@ def test_ctrl_c_leaves_whole_files_only(jobs, red, monkeypatch):
         assert path.suffix == ".png"
         assert cv2.imread(str(path)) is not None
     assert set(threading.enumerate()) == threads
+
+
+def test_stdin_is_read_where_ctrl_c_can_end_it(jobs, red, monkeypatch):
+    """A thread that waits for stdin would keep the interrupted program alive."""
+    readers, data = [], jobs[0].source.read_bytes()
+
+    def read():
+        readers.append(threading.current_thread())
+        return data
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=SimpleNamespace(read=read)))
+    outcomes = []
+    process([Job(None, jobs[0].target)], Matter(red, "cpu"), Output(), outcomes.append)
+    assert readers == [threading.main_thread()] and outcomes[0].height == 20
+
+
+def test_a_stdin_that_cannot_be_read_is_told(jobs, red, monkeypatch):
+    def read():
+        raise IsADirectoryError(errno.EISDIR, "Is a directory")
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=SimpleNamespace(read=read)))
+    outcomes = []
+    process([Job(None, jobs[0].target)], Matter(red, "cpu"), Output(), outcomes.append)
+    assert "stdin: " in outcomes[0].error and "directory" in outcomes[0].error
 
 
 def test_out_of_memory_is_one_photos(jobs, red, monkeypatch):

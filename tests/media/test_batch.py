@@ -95,6 +95,8 @@ def test_one_file(photos):
         (["in/a.png", "in/deep/a.jpg"], "out", "both write"),
         (["nothing*.jpg"], None, "No photo"),
         ([], None, "No photo"),
+        ([""], None, "empty"),
+        (["one.jpg"], "", "empty"),
     ],
 )
 def test_refused_before_work(photos, inputs, output, words):
@@ -106,6 +108,15 @@ def test_a_link_to_the_input_is_the_input(photos):
     Path("link.png").symlink_to("one.jpg")
     with pytest.raises(UsageError, match="overwritten"):
         planned(["one.jpg"], "link.png")
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="a system without /dev/null")
+def test_a_device_takes_the_one_photo_and_is_never_in_the_way(photos):
+    jobs = plan(["one.jpg"], "/dev/null", suffix=".png", recursive=False, tag="alpha")
+    assert jobs == [Job(Path("one.jpg"), Path("/dev/null"))]
+    assert existing(jobs) == []
+    with pytest.raises(UsageError, match="one file"):
+        planned(["in"], "/dev/null")
 
 
 def test_same_name_in_one_folder(photos):

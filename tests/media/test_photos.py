@@ -312,7 +312,7 @@ def test_writing(tmp_path):
     assert list(goal.parent.iterdir()) == [goal]
     with pytest.raises(InputError, match="can't be written"):
         write_atomic(tmp_path / "new", b"a folder is there")
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="no folder"):
         write_atomic(goal / "below_a_file.png", b"")
 
 
