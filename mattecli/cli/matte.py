@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -103,10 +104,12 @@ def matte(
     from mattecli.inference.network import Matter, describe
     from mattecli.inference.photos import process
 
+    data_on_stdout = any(job.target is None for job in jobs)
+    if data_on_stdout and sys.stdout.isatty():
+        raise UsageError("This would print a picture to the terminal; name a file with -o, or redirect stdout.")
     matter = Matter(model, device, precision, size=size, weights=weights, engine=engine)
     if not quiet:
         say(f"{model} on {describe(matter)}")
-    data_on_stdout = any(job.target is None for job in jobs)
     failed = 0
     with progress("matte", len(jobs), quiet or len(jobs) == 1) as advance:
 

@@ -73,7 +73,7 @@ class Matter:
         fuse = getattr(network, "fuse", None)
         network = cast(nn.Module, fuse() if callable(fuse) else copy.deepcopy(network)).eval()
         self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.size = size
+        self.size, self.engine = size, "torch" if engine == "auto" else engine
         self._engine: Engine = _OpenVINO(self.network, self.precision) if engine == "openvino" else self._torch
 
     def predict(self, rgb: Picture) -> Coarse:
@@ -206,8 +206,8 @@ def _cpu_has_bf16() -> bool:
 
 
 def describe(matter: Matter) -> str:
-    """The device and precision in words, for people: `cuda:0 (NVIDIA H200), fp16`."""
+    """Device, precision and compiler in words, for people: `cuda:0 (NVIDIA H200), fp16`, `cpu, fp32, openvino`."""
     device = str(matter.device)
     if matter.device.type == "cuda":
         device += f" ({torch.cuda.get_device_name(matter.device)})"
-    return f"{device}, {matter.precision}"
+    return f"{device}, {matter.precision}" + (f", {matter.engine}" if matter.engine != "torch" else "")

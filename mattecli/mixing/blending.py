@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor
 
+from mattecli.errors import UsageError
 from mattecli.mixing.batch import Batch, Label
 from mattecli.mixing.composition import composite
 
@@ -25,7 +26,7 @@ def blend(teacher: Prediction, batch: Batch, gate: float = 0.03) -> Batch:
     are returned as they are.
     """
     if teacher.boundary is None or batch.mask is None:
-        raise ValueError("blending needs a teacher with a boundary head and a batch with masks")
+        raise UsageError("Matte Label Blending needs a teacher with a boundary head, such as realtime, and masks.")
     trust = teacher.boundary * edge_band(batch.mask, max(1, round(gate * min(batch.mask.shape[-2:]))))
     blended = blend_labels(teacher.alpha, trust, batch.mask)
     sure = (teacher.alpha < 0.05) | (teacher.alpha > 0.95) | (teacher.boundary > 0.5)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Map = NDArray[np.float32]
+T = TypeVar("T", bound=Any)
 
 
 def trimap(alpha: Map, dilate: int, erode: int | None = None) -> Map:
@@ -19,15 +22,10 @@ def trimap(alpha: Map, dilate: int, erode: int | None = None) -> Map:
     return ((outer + inner) * np.float32(0.5)).astype(np.float32)
 
 
-def boundary(alpha: Map) -> Map:
-    """1 where 0.05 < alpha < 0.95, else 0 (Matte Label Blending)."""
-    return ((alpha > 0.05) & (alpha < 0.95)).astype(np.float32)
-
-
-def coarse(alpha: Map, factor: int = 16) -> Map:
-    """Alpha averaged over `factor` × `factor` cells, `[H/factor, W/factor]`: what a semantic branch can know."""
-    size = (max(1, alpha.shape[1] // factor), max(1, alpha.shape[0] // factor))
-    return np.asarray(cv2.resize(alpha, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
+def boundary(alpha: T) -> T:
+    """1 where 0.05 < alpha < 0.95, else 0 (Matte Label Blending); of an array or a tensor of any shape."""
+    label: T = 1.0 * ((alpha > 0.05) & (alpha < 0.95))
+    return label
 
 
 def interior(mask: Map, band: int) -> Map:

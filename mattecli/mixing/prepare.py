@@ -33,10 +33,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mattecli.errors import InputError, MatteError, UsageError
-from mattecli.media.photos import encode, read_photo, write_atomic
+from mattecli.media.photos import READABLE, encode, read_photo, write_atomic
 from mattecli.mixing.mask_to_matte import Subject, foreground, matte
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 HAIR_CLASSES = frozenset({"hair", "fur", "beard"})
 
 
@@ -79,15 +78,15 @@ def tasks(source: Path, out: Path) -> list[Task]:
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return {path.stem: path for path in files if path.suffix.lower() in PICTURES}
+    return {path.stem: path for path in files if path.suffix.lower() in READABLE}
 
 
 def _hair_classes(source: Path) -> tuple[int, ...]:
     names = source / "labels.txt"
     if not names.is_file() or not (source / "labels").is_dir():
         return ()
-    lines = [line.split(maxsplit=1) for line in names.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return tuple(int(number) for number, name in lines if name.strip().lower() in HAIR_CLASSES)
+    lines = [line.split(maxsplit=1) for line in names.read_text(encoding="utf-8").splitlines()]
+    return tuple(int(line[0]) for line in lines if len(line) == 2 and line[1].strip().lower() in HAIR_CLASSES)
 
 
 def process(task: Task) -> dict[str, object]:
@@ -95,12 +94,12 @@ def process(task: Task) -> dict[str, object]:
     try:
         subject = _read(task)
         alpha, checks = matte(subject)
-    except InputError as error:
+        reason = checks.verdict()
+        if not reason:
+            write_atomic(task.foreground, encode(foreground(subject.rgb, alpha), ".jpg"))
+            write_atomic(task.alpha, encode(np.rint(alpha * 255).astype(np.uint8), ".png"))
+    except (InputError, OSError) as error:
         return {"name": task.name, "status": "failed", "reason": str(error)}
-    reason = checks.verdict()
-    if not reason:
-        write_atomic(task.foreground, encode(foreground(subject.rgb, alpha), ".jpg"))
-        write_atomic(task.alpha, encode(np.rint(alpha * 255).astype(np.uint8), ".png"))
     numbers = {name: round(value, 5) for name, value in asdict(checks).items()}
     return {"name": task.name, "status": "rejected" if reason else "accepted", "reason": reason, **numbers}
 
@@ -203,6 +202,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one a CPU)")
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N photos")
     options = parser.parse_args(arguments)
+    if options.workers < 0 or options.limit < 0:
+        parser.error("--workers and --limit can't be negative")
     # Every worker is one thread: numeric libraries read these when they are loaded.
     os.environ.update({f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")})
     try:

@@ -42,7 +42,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """The `[data]` table of a recipe, or a manifest of its own."""
+    """The `[data]` table of a recipe: which folders, how much of each, at what sizes."""
 
     sources: tuple[Source, ...]
     phases: tuple[Phase, ...]
@@ -68,22 +68,39 @@ class Sample:
 def data_settings(table: dict[str, Any]) -> DataSettings:
     """Validate a `[data]` table. Raises UsageError naming the first key that is wrong."""
     table = dict(table)
-    sources = tuple(_build(Source, t, "data.sources") for t in table.pop("sources", []))
-    phases = tuple(_build(Phase, t, "data.phases") for t in table.pop("phases", []))
+    sources = tuple(_build(Source, t, "data.sources") for t in _tables(table, "sources"))
+    phases = tuple(_build(Phase, t, "data.phases") for t in _tables(table, "phases"))
     if not sources or not phases:
         raise UsageError("The recipe's [data] needs at least one [[data.sources]] and one [[data.phases]].")
     for source in sources:
         if source.kind not in KINDS:
             raise UsageError(f"Source '{source.name}': kind '{source.kind}' is none of {', '.join(KINDS)}.")
+        if min(source.weight, source.scenery, source.holdout) < 0 or not 0 <= source.composed <= 1:
+            raise UsageError(f"Source '{source.name}': shares can't be negative, and composed lies in [0, 1].")
     for phase in phases:
         if phase.size % 32 or phase.size < 32:
             raise UsageError(f"data.phases: size {phase.size} is not a multiple of 32.")
+        if phase.batch < 1:
+            raise UsageError(f"data.phases: batch {phase.batch} is not 1 or more.")
     if "aspects" in table:
-        table["aspects"] = tuple(table["aspects"])
+        table["aspects"] = _aspects(table["aspects"])
     settings: DataSettings = _build(DataSettings, {**table, "sources": sources, "phases": phases}, "data")
     if not any(s.weight > 0 for s in sources):
         raise UsageError("The recipe's [data] has no source with a weight above 0.")
     return settings
+
+
+def _tables(table: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    found = table.pop(key, [])
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise UsageError(f"data.{key} should be a list of tables ([[data.{key}]]), not {found!r}.")
+    return found
+
+
+def _aspects(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(a, int | float) and a > 0 for a in value):
+        raise UsageError(f"data: 'aspects' should be a list of widths over heights above 0, not {value!r}.")
+    return tuple(value)
 
 
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}

@@ -25,11 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mattecli.errors import InputError, UsageError
+from mattecli.media.photos import READABLE
 from mattecli.mixing.batch import Label
 
 Kind = Literal["mattes", "masks", "boxes", "rgba", "backgrounds", "unlabelled"]
 KINDS: tuple[str, ...] = get_args(Kind)
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 Pixels = NDArray[np.uint8]
 
@@ -88,7 +88,7 @@ def items(source: Source, root: Path, prepared: Path) -> tuple[list[Item], list[
     images = folder / "images" if (folder / "images").is_dir() else folder
     excluded = _excluded(source, root)
     train, aside = [], []
-    for path in sorted(p for p in images.iterdir() if p.suffix.lower() in PICTURES):
+    for path in sorted(p for p in images.iterdir() if p.suffix.lower() in READABLE):
         if not fnmatchcase(path.stem, source.match):
             continue
         item = _item(source, path, folder, prepared)
@@ -133,7 +133,7 @@ def _item(source: Source, image: Path, folder: Path, prepared: Path) -> Item | N
 
 
 def _sibling(folder: Path, stem: str) -> Path | None:
-    return next((p for s in (".png", *PICTURES) if (p := folder / f"{stem}{s}").is_file()), None)
+    return next((p for s in (".png", *sorted(READABLE)) if (p := folder / f"{stem}{s}").is_file()), None)
 
 
 def read(item: Item) -> Picture:
@@ -151,7 +151,11 @@ def read(item: Item) -> Picture:
     if item.label is None:
         return Picture(rgb, Label.NONE)
     if kind == "boxes":
-        return Picture(rgb, Label.BOXES, boxes=np.loadtxt(item.label, dtype=np.float32, ndmin=2).reshape(-1, 4))
+        try:
+            boxes = np.loadtxt(item.label, dtype=np.float32, ndmin=2).reshape(-1, 4)
+        except ValueError as error:
+            raise InputError(f"{item.label} should have a line 'x0 y0 x1 y1' a person.") from error
+        return Picture(rgb, Label.BOXES, boxes=boxes)
     alpha = _decode(item.label, cv2.IMREAD_GRAYSCALE)
     if alpha.shape != rgb.shape[:2]:
         raise InputError(f"{item.label} is {alpha.shape[::-1]}, but its photo is {rgb.shape[1::-1]}.")
@@ -172,7 +176,13 @@ def _without_specks(mask: Pixels, share: float = 3e-4) -> Pixels:
 
 
 def _decode(path: Path, flags: int) -> Pixels:
-    data = cv2.imread(str(path), flags)
-    if data is None:
+    try:
+        coded = np.fromfile(path, np.uint8)
+        data = cv2.imdecode(coded, flags) if coded.size else None
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror or error}.") from error
+    if data is None or data.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{path} is not a picture that can be read.")
-    return np.asarray(data, dtype=np.uint8)
+    return (
+        data.astype(np.uint8) if data.dtype == np.uint8 else np.right_shift(data, 8, dtype=np.uint16).astype(np.uint8)
+    )

@@ -27,7 +27,7 @@ def check_recipes(recipes: Sequence[Recipe], resume: bool = False) -> None:
     """Raise `UsageError` unless all can run one after the other: folders, files, models, data tables."""
     from mattecli import zoo
     from mattecli.errors import UsageError
-    from mattecli.mixing.sampling import data_settings
+    from mattecli.mixing.sampling import Mixture, data_settings
 
     promised: list[Path] = []
     for recipe in recipes:
@@ -35,7 +35,7 @@ def check_recipes(recipes: Sequence[Recipe], resume: bool = False) -> None:
             raise UsageError(f"Two recipes write to {recipe.output}: give each its own output.")
         check_files(recipe, promised)
         zoo.card(recipe.model)
-        data_settings(recipe.data)
+        Mixture(data_settings(recipe.data), recipe.root, recipe.seed)
         if (recipe.output / "last.ckpt").exists() and not resume:
             raise UsageError(f"{recipe.output} already holds a training: --resume it or choose another --output.")
         promised.append(recipe.best)

@@ -33,11 +33,13 @@ class Checkpoint:
     format: int = FORMAT
 
     def save(self, path: Path) -> None:
-        """Write atomically: a killed process leaves the old file or the new one."""
+        """Write atomically: a killed process leaves the old file or the new one. Raises `InputError`."""
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             torch.save({f.name: getattr(self, f.name) for f in fields(self)}, part)
             part.replace(path)
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"Cannot write {path}: {error}.") from error
         finally:
             part.unlink(missing_ok=True)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from mattecli.errors import MatteError
 from mattecli.mixing.batch import Batch
 
 
@@ -22,14 +23,20 @@ class Numbered(Protocol):
     def batch(self, index: int) -> Batch: ...
 
 
-class _Fields(Dataset[dict[str, Tensor]]):
-    """Batches as dictionaries, which the loader can put into pinned memory."""
+class _Fields(Dataset[dict[str, Tensor] | MatteError]):
+    """Batches as dictionaries, which the loader can put into pinned memory.
+
+    A file that cannot be read comes back as its error: one raised in a worker would carry the worker's traceback.
+    """
 
     def __init__(self, batches: Numbered) -> None:
         self.batches = batches
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        batch = self.batches.batch(index)
+    def __getitem__(self, index: int) -> dict[str, Tensor] | MatteError:
+        try:
+            batch = self.batches.batch(index)
+        except MatteError as error:
+            return error
         return {f.name: value for f in fields(batch) if (value := getattr(batch, f.name)) is not None}
 
 
@@ -50,7 +57,7 @@ class Feed:
             worker_init_fn=_start_worker,
             multiprocessing_context="spawn" if workers else None,  # a forked child inherits locks of OpenCV's threads
         )
-        self._loaded: Iterator[dict[str, Tensor]] = iter(loader)
+        self._loaded: Iterator[dict[str, Tensor] | MatteError] = iter(loader)
         self._device = device
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._ahead: Batch | None = None
@@ -77,6 +84,8 @@ class Feed:
         start = time.perf_counter()
         loaded = next(self._loaded, None)
         self.waited += time.perf_counter() - start
+        if isinstance(loaded, MatteError):
+            raise loaded
         if loaded is not None:
             with torch.cuda.stream(self._copies):
                 self._ahead = Batch(**loaded).to(self._device, non_blocking=True)

@@ -22,6 +22,11 @@ Budget at 512 × 512 (multiply-adds; parameters; activations written, fp32):
     guidance   0.05 G  0.6 k    7 MB
     sum        4.5 G   3.4 M    56 MB
 
+Measured at 512 × 512 in one run beside RVM-MobileNetV3 (8.0 G, state fed), two cores with AVX512-BF16, median ms:
+eager fp32 46 (RVM 173), OpenVINO f32 30 (67), OpenVINO bf16 17 (40); eager bf16, channels last: 30. At the 430 GFLOP/s
+(fp32) and 900 (bf16) that dense 3×3 convolutions reach there, the arithmetic alone would take 21 and 10 ms. In bf16
+alpha stays within 2/255 of fp32 on 99.9 % of the pixels of each of 25 photos, at most 3.0/255 off anywhere.
+
 Training adds a boundary head (the teacher's α′ of Matte Label Blending) and a semantic head at 1/8; `fuse` drops
 both and folds the normalisations.
 """
@@ -37,6 +42,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mattecli.mixing.batch import Batch, Label
+from mattecli.mixing.labels import boundary
 from mattecli.zoo import losses
 from mattecli.zoo.spec import Prediction, Spec, long_side
 
@@ -240,11 +246,6 @@ def apply_guidance(slope: Tensor, intercept: Tensor, image: Tensor) -> Tensor:
 
 def _intercept(p: Tensor, slope: Tensor, image: Tensor) -> Tensor:
     return p - (slope * image).sum(1, keepdim=True)
-
-
-def boundary(alpha: Tensor) -> Tensor:
-    """The boundary label of a matte: 1 where 0.05 < alpha < 0.95, else 0."""
-    return ((alpha > 0.05) & (alpha < 0.95)).to(alpha.dtype)
 
 
 def _shrink(image: Tensor, ratio: float) -> Tensor:

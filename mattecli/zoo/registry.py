@@ -94,5 +94,6 @@ def card(name: str) -> Card:
     for entry in CARDS:
         if entry.name == name:
             return entry
-    nearest = difflib.get_close_matches(name, names(), n=1, cutoff=0.0)[0]
-    raise UsageError(f"There is no network called {name!r}; the nearest is {nearest!r} (see `mattecli models`).")
+    near = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
+    hint = f"the nearest is {near[0]!r} (see `mattecli models`)" if near else f"there are {', '.join(names())}"
+    raise UsageError(f"There is no network called {name!r}; {hint}.")

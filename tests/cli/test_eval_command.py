@@ -52,7 +52,7 @@ def test_json_of_a_folder(folders):
 def test_table_of_a_folder(folders):
     result = run(folders / "pred", "--gt", folders / "alphas")
     assert result.exit_code == 0
-    assert "2 of 2 images" in result.stdout and "Grad" in result.stdout
+    assert "2 of 2 images" in " ".join(result.stdout.split()) and "Grad" in result.stdout
     mean = np.mean([(n + 1) ** 2 - n**2 for n in (20, 30)]) * 200 / 255 / 1000
     assert f"{mean:.4f}" in result.stdout
     assert "masks" not in result.stdout

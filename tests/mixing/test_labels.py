@@ -31,12 +31,6 @@ def test_boundary_excludes_its_limits():
     assert labels.boundary(alpha).tolist() == [[0, 0, 1, 1, 1, 0, 0]]
 
 
-def test_coarse_averages_cells():
-    alpha = np.zeros((32, 32), np.float32)
-    alpha[:16, 16:24] = 1
-    np.testing.assert_allclose(labels.coarse(alpha), [[0, 0.5], [0, 0]], atol=1e-6)
-
-
 def test_interior_leaves_out_the_edge_only():
     mask = np.zeros((9, 20), np.float32)
     mask[:, 10:] = 1
