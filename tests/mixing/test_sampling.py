@@ -7,6 +7,7 @@ from mattecli.errors import UsageError
 from mattecli.mixing import augment
 from mattecli.mixing.batch import Label
 from mattecli.mixing.sampling import Mixture, data_settings
+from mattecli.mixing.sources import read
 
 
 @pytest.fixture
@@ -138,6 +139,28 @@ def test_only_photos_that_match_are_used(data):
 def test_a_wrong_table_is_named(data, change, word):
     with pytest.raises(UsageError, match=word):
         Mixture(data_settings(_table(**change)), data, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"sources": "people"}, "sources"),
+        ({"phases": ["first"]}, "phases"),
+        ({"phases": [{"until": 1, "size": 64, "batch": 0}]}, "batch"),
+        ({"aspects": [0]}, "aspects"),
+        ({"sources": [{"name": "x", "kind": "masks", "root": "people", "weight": -1.0}]}, "negative"),
+    ],
+)
+def test_a_table_of_the_wrong_shape_is_named(change, word):
+    with pytest.raises(UsageError, match=word):
+        data_settings(_table() | change)
+
+
+def test_16_bit_alpha_is_scaled(data):
+    cv2.imwrite(str(data / "rgba/deep.png"), np.full((40, 40, 4), 0x8040, np.uint16))
+    table = _table() | {"sources": [{"name": "deep", "kind": "rgba", "root": "rgba", "match": "deep", "scenery": 1.0}]}
+    picture = read(Mixture(data_settings(table), data, 0)._subjects[0][1][0])
+    assert (picture.alpha == 0x80).all() and (picture.rgb == 0x80).all()
 
 
 def test_size_must_be_a_multiple_of_32():
