@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mattecli.errors import InputError
 from mattecli.media.foreground import estimate_foreground
+from mattecli.mixing.labels import without_specks
 from mattecli.mixing import matting_laplacian
 
 Map = NDArray[np.float32]
@@ -80,7 +81,7 @@ def matte(subject: Subject) -> tuple[Map, Checks]:
 
     Raises InputError if the mask has no edge, UsageError without pymatting.
     """
-    mask = _without_specks(subject.mask)
+    mask = without_specks(subject.mask)
     if not mask.any() or mask.all():
         raise InputError("the mask has no edge")
     band = unknown_band(mask, subject.soft)
@@ -175,17 +176,6 @@ def _connected(alpha: Map, hard: Map, threshold: float = 0.1) -> Map:
 
 def _mean(values: NDArray[np.float32] | Mask, where: Mask) -> float:
     return float(values[where].mean()) if where.any() else 0.0
-
-
-def _without_specks(mask: Mask, share: float = 3e-4) -> Mask:
-    """The mask with holes and islands smaller than `share` of the picture closed."""
-    clean = mask.astype(np.uint8)
-    for value in (0, 1):
-        _, parts, stats, _ = cv2.connectedComponentsWithStats((clean == value).astype(np.uint8), connectivity=4)
-        small = stats[:, cv2.CC_STAT_AREA] < share * mask.size
-        small[0] = False
-        clean[small[parts]] = 1 - value
-    return clean > 0
 
 
 def foreground(rgb: Pixels, alpha: Map) -> Pixels:

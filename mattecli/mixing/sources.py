@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from mattecli.errors import InputError, UsageError
 from mattecli.media.photos import READABLE
 from mattecli.mixing.batch import Label
+from mattecli.mixing.labels import without_specks
 
 Kind = Literal["mattes", "masks", "boxes", "rgba", "backgrounds", "unlabelled"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -160,19 +161,9 @@ def read(item: Item) -> Picture:
     if alpha.shape != rgb.shape[:2]:
         raise InputError(f"{item.label} is {alpha.shape[::-1]}, but its photo is {rgb.shape[1::-1]}.")
     if kind == "masks":
-        return Picture(rgb, Label.MASK, _without_specks(np.where(alpha > 0, 255, 0).astype(np.uint8)))
+        return Picture(rgb, Label.MASK, np.where(without_specks(alpha > 0), 255, 0).astype(np.uint8))
     foreground = _decode(item.foreground, cv2.IMREAD_COLOR_RGB) if item.foreground else None
     return Picture(rgb, Label.MATTE, alpha, foreground)
-
-
-def _without_specks(mask: Pixels, share: float = 3e-4) -> Pixels:
-    """The mask with holes and islands below `share` of the picture closed: slips of the pen, not labels."""
-    limit = share * mask.size
-    for value in (0, 255):
-        count, components, stats, _ = cv2.connectedComponentsWithStats((mask == value).astype(np.uint8), connectivity=4)
-        small = np.flatnonzero(stats[:count, cv2.CC_STAT_AREA] < limit)
-        mask = np.where(np.isin(components, small[small > 0]), 255 - value, mask).astype(np.uint8)
-    return mask
 
 
 def _decode(path: Path, flags: int) -> Pixels:

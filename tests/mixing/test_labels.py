@@ -42,3 +42,14 @@ def test_boxes_know_only_what_lies_outside():
     known = labels.outside_boxes((10, 10), np.float32([[0.2, 0.3, 0.5, 0.6]]), margin=0.0)
     assert known.sum() == 100 - 9
     assert (known[3:6, 2:5] == 0).all()
+
+
+def test_specks_are_closed_and_the_rest_stays():
+    mask = np.zeros((100, 100), bool)
+    mask[20:80, 20:80] = True
+    speckled = mask.copy()
+    speckled[50, 50] = False
+    speckled[5, 5] = True
+    assert (labels.without_specks(speckled) == mask).all()
+    speckled[40:50, 40:50] = False
+    assert not labels.without_specks(speckled)[45, 45]
