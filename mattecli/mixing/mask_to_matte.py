@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from mattecli.errors import InputError
 from mattecli.media.foreground import estimate_foreground
-from mattecli.mixing.labels import without_specks
 from mattecli.mixing import matting_laplacian
+from mattecli.mixing.labels import without_specks
 
 Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
