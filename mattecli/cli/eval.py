@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mattecli.cli.console import complain, emit_json, progress, say
+from mattecli.cli.options import Device, Precision, Size, Weights
 from mattecli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,14 +42,10 @@ def evaluate(
         typer.Option(metavar="FOLDER", help="Data set with images/ and alphas/ or masks/, for --model. Repeatable."),
     ] = None,
     model: Annotated[str | None, typer.Option(help="A network of `mattecli models`.", show_default="realtime")] = None,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Weights for it, instead of those that come with it.")
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option(min=32, metavar="N", help="Reference length in pixels that it sees the photo at.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    weights: Weights = None,
+    size: Size = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
     match: Annotated[
         str, typer.Option(metavar="PATTERN", help="Only images of such a name, as '*0' or 'street/*'.")
     ] = "*",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mattecli.cli.console import complain, emit_json, progress, say
+from mattecli.cli.options import Device, Precision, Size, Weights
 from mattecli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,14 +51,10 @@ def matte(
     crop: Annotated[bool, typer.Option("--crop", help="Cut to the subject's box.")] = False,
     margin: Annotated[float, typer.Option(min=0, max=100, help="Room around the box, as a share of it.")] = 0.05,
     model: Annotated[str, typer.Option(help="A network of `mattecli models`.")] = "realtime",
-    weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Weights for it, instead of those that come with it.")
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option(min=32, metavar="N", help="Reference length in pixels that it sees the photo at.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    weights: Weights = None,
+    size: Size = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
     engine: Annotated[str, typer.Option(help="auto, torch or openvino (CPU; extra 'cpu').")] = "auto",
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Folders with all that is in them.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
