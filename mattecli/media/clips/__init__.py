@@ -1,0 +1,1 @@
+"""Clips in and out (PyAV): the only place that knows containers, codecs and what their numbers mean."""
