@@ -5,6 +5,8 @@ Pictures are uint8 RGB `[H, W, 3]`; every choice comes from the generator given,
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -129,22 +131,43 @@ def defocus(rgb: Pixels, rng: Generator) -> Pixels:
     return rgb
 
 
-def degrade(rgb: Pixels, rng: Generator) -> Pixels:
-    """What lens, sensor and file do: blur, lost resolution, noise, JPEG."""
-    height, width = rgb.shape[:2]
-    if rng.random() < 0.12:
-        rgb = np.asarray(cv2.GaussianBlur(rgb, (0, 0), rng.uniform(0.4, 1.6)), dtype=np.uint8)
-    if rng.random() < 0.1:
-        share = rng.uniform(0.4, 0.9)
-        small = cv2.resize(rgb, (int(width * share), int(height * share)), interpolation=cv2.INTER_AREA)
-        rgb = np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
-    if rng.random() < 0.2:
-        noise = rng.standard_normal(rgb.shape, dtype=np.float32) * (255 * rng.uniform(0.005, 0.05))
-        rgb = np.clip(rgb + noise, 0, 255).astype(np.uint8)
-    if rng.random() < 0.25:
-        coded = cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))])[1]
-        rgb = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), dtype=np.uint8)
-    return rgb
+@dataclass(frozen=True)
+class Damage:
+    """What lens, sensor and file do to each picture of a clip alike: blur, lost resolution, noise, JPEG.
+
+    `blur` is a standard deviation in pixels, `resolution` a share of the size, `noise` one of white, `quality`
+    JPEG's; None: not at all.
+    """
+
+    blur: float | None
+    resolution: float | None
+    noise: float | None
+    quality: int | None
+
+    @staticmethod
+    def draw(rng: Generator) -> Damage:
+        return Damage(
+            blur=rng.uniform(0.4, 1.6) if rng.random() < 0.12 else None,
+            resolution=rng.uniform(0.4, 0.9) if rng.random() < 0.1 else None,
+            noise=rng.uniform(0.005, 0.05) if rng.random() < 0.2 else None,
+            quality=int(rng.integers(25, 90)) if rng.random() < 0.25 else None,
+        )
+
+    def apply(self, rgb: Pixels, rng: Generator) -> Pixels:
+        height, width = rgb.shape[:2]
+        if self.blur is not None:
+            rgb = np.asarray(cv2.GaussianBlur(rgb, (0, 0), self.blur), dtype=np.uint8)
+        if self.resolution is not None:
+            size = (int(width * self.resolution), int(height * self.resolution))
+            small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+            rgb = np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+        if self.noise is not None:
+            noise = rng.standard_normal(rgb.shape, dtype=np.float32) * (255 * self.noise)
+            rgb = np.clip(rgb + noise, 0, 255).astype(np.uint8)
+        if self.quality is not None:
+            coded = cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, self.quality])[1]
+            rgb = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), dtype=np.uint8)
+        return rgb
 
 
 def paint_out(rgb: Pixels, hide: NDArray[np.float32]) -> Pixels:

@@ -29,7 +29,7 @@ class Batch:
     `[N, 1, H, W]` in {0, 1} says where it may teach: a box knows only that all outside it is background.
     `label` `[N]` holds `Label` values. `mask` `[N, 1, H, W]` in {0, 1} is the coarse segmentation (MASK and
     MATTE); `trimap` `[N, 1, H, W]` in {0, 0.5, 1}; `foreground` and `background` `[N, 3, H, W]` in [0, 1]
-    are for networks that are given or learn them. Networks that carry state see clips: `[N, T, …]` in every field.
+    are for networks that are given or learn them. A batch of clips has `[N, T, …]` in every field.
     """
 
     image: Tensor
@@ -41,6 +41,18 @@ class Batch:
     foreground: Tensor | None = None
     background: Tensor | None = None
     instances: Tensor | None = None
+
+    @property
+    def frames(self) -> int:
+        """T of clips, 1 of photos."""
+        return self.image.shape[1] if self.image.ndim == 5 else 1
+
+    def flat(self) -> Batch:
+        """Clips as T·N pictures, all first frames first; photos as they are."""
+        if self.image.ndim == 4:
+            return self
+        given = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+        return replace(self, **{name: value.transpose(0, 1).flatten(0, 1) for name, value in given.items()})
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         moved = {

@@ -18,14 +18,17 @@ import torch
 from numpy.typing import NDArray
 
 from mattecli.errors import UsageError
-from mattecli.mixing import augment, labels
+from mattecli.mixing import augment, labels, scene
+from mattecli.mixing.augment import Damage, Matrix
 from mattecli.mixing.batch import Batch, Label
-from mattecli.mixing.composition import composite
+from mattecli.mixing.scene import Layer, Shot, Stage
 from mattecli.mixing.sources import KINDS, Item, Picture, Pixels, Source, items, read
 
-MASK_BAND = 0.006
-"""Half-width of the band along a mask's edge that teaches nothing, as a share of the canvas's shorter side."""
 CACHE_BYTES = 1_500_000_000
+CUTS = 0.08
+"""Share of the clips that are cut to another scene."""
+ROOM = 1.3
+"""Size of the background of a moving scene over that of the canvas."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Phase:
     batch: int
     closeup: float = 0.4
     """Probability of a close-up (bust, face, detail) for a subject shown in its own photo."""
+    frames: int = 1
+    """Frames of a clip; a batch holds `batch` pictures all the same."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class DataSettings:
     """Folder in which `labels` of the sources are found; relative to where the command runs."""
     tilt: float = 6.0
     """Standard deviation of the camera's roll in degrees."""
+    clips: float = 1.0
+    """Share of the batches that are clips, in phases with more than one frame."""
     groups: float = 0.25
     """Probability of a second (and then of a third) subject in a composed sample."""
     aspects: tuple[float, ...] = (0.667, 0.75, 1.0, 1.0, 1.5)
@@ -82,6 +89,8 @@ def data_settings(table: dict[str, Any]) -> DataSettings:
             raise UsageError(f"data.phases: size {phase.size} is not a multiple of 32.")
         if phase.batch < 1:
             raise UsageError(f"data.phases: batch {phase.batch} is not 1 or more.")
+        if not 1 <= phase.frames <= phase.batch:
+            raise UsageError(f"data.phases: frames {phase.frames} is not between 1 and the batch of {phase.batch}.")
     if "aspects" in table:
         table["aspects"] = _aspects(table["aspects"])
     settings: DataSettings = _build(DataSettings, {**table, "sources": sources, "phases": phases}, "data")
@@ -121,9 +130,12 @@ def _build(kind: type, table: dict[str, Any], where: str) -> Any:
 
 
 class Mixture:
-    """Endless numbered batches and the photos kept aside for validation."""
+    """Endless numbered batches and the photos kept aside for validation.
 
-    def __init__(self, data: DataSettings, root: Path, seed: int) -> None:
+    With `held_out` the batches show, and have as scenery, only what is kept aside.
+    """
+
+    def __init__(self, data: DataSettings, root: Path, seed: int, held_out: bool = False) -> None:
         self.data, self.seed = data, seed
         self._aside: list[Item] = []
         subjects: list[tuple[Source, list[Item]]] = []
@@ -131,12 +143,13 @@ class Mixture:
         for source in data.sources:
             train, aside = items(source, Path(root), Path(data.prepared))
             self._aside += aside if source.validate else []
-            if source.weight > 0 and train:
-                subjects.append((source, train))
-            if source.scenery > 0 and train:
-                scenery.append((source, train))
+            used = aside if held_out else train
+            if source.weight > 0 and used:
+                subjects.append((source, used))
+            if source.scenery > 0 and used:
+                scenery.append((source, used))
         if not subjects:
-            raise UsageError("The recipe's [data] leaves nothing to train on.")
+            raise UsageError(f"The recipe's [data] {'keeps nothing aside' if held_out else 'leaves nothing'}.")
         composes = any(s.composed > 0 or s.kind == "rgba" for s, _ in subjects)
         if composes and not scenery:
             raise UsageError("The recipe composes samples but no source has scenery above 0.")
@@ -156,69 +169,66 @@ class Mixture:
         aspect = float(rng.choice(self.data.aspects))
         long, short = phase.size, max(32, round(phase.size * min(aspect, 1 / aspect) / 32) * 32)
         canvas = (short, long) if aspect > 1 else (long, short)
-        return _stack([self._sample(canvas, phase, rng) for _ in range(phase.batch)])
+        frames = phase.frames if phase.frames > 1 and rng.random() < self.data.clips else 1
+        return _stack([self._sample(Stage(canvas, frames, rng), phase) for _ in range(phase.batch // frames)])
 
     def validation(self) -> Iterator[Sample]:
         """The photos kept aside, in order, at their own size."""
         for item in self._aside:
             picture = read(item)
             if picture.alpha is not None:
-                yield Sample(picture.rgb, _unit(picture.alpha), f"{item.source.name}/{item.image.stem}")
+                yield Sample(picture.rgb, scene.unit(picture.alpha), f"{item.source.name}/{item.image.stem}")
 
-    def _sample(self, canvas: tuple[int, int], phase: Phase, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+    def _sample(self, stage: Stage, phase: Phase) -> dict[str, NDArray[Any]]:
+        """One photo, or one clip with the frames as first dimension."""
+        shots, label = self._clip(stage, phase)
+        if stage.frames > 1 and stage.rng.random() < CUTS:
+            other, other_label = self._clip(stage, phase)
+            at = int(stage.rng.integers(1, stage.frames))
+            shots, label = [*shots[:at], *other[at:]], min(label, other_label)
+        fields = [_fields(*shot, label) for shot in shots]
+        return fields[0] if stage.frames == 1 else {k: np.stack([f[k] for f in fields]) for k in fields[0]}
+
+    def _clip(self, stage: Stage, phase: Phase) -> tuple[list[Shot], Label]:
+        rng = stage.rng
         source, choices = self._subjects[rng.choice(len(self._subjects), p=self._subject_share)]
         picture = self._read(choices[rng.integers(len(choices))])
         if picture.alpha is not None and (source.kind == "rgba" or rng.random() < source.composed):
-            return self._composed(picture, canvas, rng)
-        return self._in_place(picture, canvas, phase, rng)
+            shots, label = self._composed(picture, stage)
+        else:
+            shots, label = scene.in_place(picture, self._view(picture, stage, phase), stage), picture.label
+        damage = Damage.draw(rng)
+        return [(damage.apply(rgb, rng), alpha, known) for rgb, alpha, known in shots], label
 
-    def _in_place(
-        self, picture: Picture, canvas: tuple[int, int], phase: Phase, rng: np.random.Generator
-    ) -> dict[str, NDArray[Any]]:
-        """The subject in its own photo."""
-        height, width = picture.rgb.shape[:2]
-        matrix = augment.view((height, width), canvas, _box(picture), rng, phase.closeup, self.data.tilt)
-        rgb = augment.degrade(augment.relight(augment.warp(picture.rgb, matrix, canvas), rng), rng)
-        if picture.alpha is None:
-            nothing, known = np.zeros(canvas, np.float32), np.zeros(canvas, np.float32)
-            if picture.label == Label.BOXES:
-                outside = (labels.outside_boxes((height, width), picture.boxes) * 255).astype(np.uint8)
-                known = (augment.warp(outside, matrix, canvas) == 255).astype(np.float32)
-            return _fields(rgb, nothing, known, picture.label)
-        alpha = _unit(augment.warp(picture.alpha, matrix, canvas))
-        return _fields(rgb, alpha, _known(alpha, picture.label), picture.label)
+    def _view(self, picture: Picture, stage: Stage, phase: Phase) -> Matrix:
+        size = (picture.rgb.shape[0], picture.rgb.shape[1])
+        return augment.view(size, stage.canvas, _box(picture), stage.rng, phase.closeup, self.data.tilt)
 
-    def _composed(self, picture: Picture, canvas: tuple[int, int], rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-        """One to three subjects over another background (α·F + (1 − α)·B), each in its own light."""
-        image = self._background(canvas, rng).astype(np.float32)
-        alpha, known, label = np.zeros(canvas, np.float32), np.ones(canvas, np.float32), Label.MATTE
+    def _composed(self, picture: Picture, stage: Stage) -> tuple[Iterator[Shot], Label]:
+        """One to three subjects over another background, each in its own light."""
+        layers: list[Layer] = []
+        behind = self._background(stage)
         for number in range(3):
             box = _box(picture)
             if box is not None and picture.alpha is not None:
-                matrix = augment.placement(picture.rgb.shape[:2], canvas, box, rng, self.data.tilt)
-                colours = picture.rgb if picture.foreground is None else picture.foreground
-                front = augment.relight(augment.warp(colours, matrix, canvas), rng, 0.6).astype(np.float32)
-                own = augment.warp(picture.alpha, matrix, canvas, cv2.BORDER_CONSTANT)
-                if picture.label == Label.MASK:
-                    own = np.asarray(cv2.GaussianBlur(own, (3, 3), 0), dtype=np.uint8)
-                own_alpha = _unit(own)
-                image = composite(own_alpha[..., None], front, image)
-                alpha = alpha + own_alpha - alpha * own_alpha
-                known = np.minimum(known, _known(own_alpha, picture.label))
-                label = min(label, picture.label)
-            if number == 2 or rng.random() >= self.data.groups:
+                size = (picture.rgb.shape[0], picture.rgb.shape[1])
+                matrix = augment.placement(size, stage.canvas, box, stage.rng, self.data.tilt)
+                layers.append(scene.layer(picture, matrix, stage))
+            if number == 2 or stage.rng.random() >= self.data.groups:
                 break
-            picture = self._another(rng)
-        rgb = augment.degrade(augment.relight(np.rint(image).astype(np.uint8), rng, 0.6), rng)
-        return _fields(rgb, alpha, known, label)
+            picture = self._another(stage.rng)
+        label = min((item.label for item in layers), default=Label.MATTE)
+        return scene.composed(layers, behind, stage), label
 
     def _another(self, rng: np.random.Generator) -> Picture:
         composed = [s.weight * (s.composed if s.kind != "rgba" else 1.0) for s, _ in self._subjects]
         _, choices = self._subjects[rng.choice(len(composed), p=_shares(composed))]
         return self._read(choices[rng.integers(len(choices))])
 
-    def _background(self, canvas: tuple[int, int], rng: np.random.Generator) -> Pixels:
-        """A view of scenery; the subjects of a photo that has some are painted out."""
+    def _background(self, stage: Stage) -> Pixels:
+        """A view of scenery, wider than the canvas where it will move; a photo's subjects are painted out."""
+        rng, wider = stage.rng, 1.0 if stage.frames == 1 else ROOM
+        canvas = (round(stage.canvas[0] * wider), round(stage.canvas[1] * wider))
         _, choices = self._scenery[rng.choice(len(self._scenery), p=self._scenery_share)]
         picture = self._read(choices[rng.integers(len(choices))])
         size = picture.rgb.shape[:2]
@@ -251,13 +261,6 @@ def _hidden(picture: Picture) -> NDArray[np.float32] | None:
     return None
 
 
-def _known(alpha: NDArray[np.float32], label: Label) -> NDArray[np.float32]:
-    if label == Label.MATTE:
-        return np.ones_like(alpha)
-    sure = (alpha < 0.02) | (alpha > 0.98)
-    return labels.interior(alpha, max(1, round(MASK_BAND * min(alpha.shape)))) * sure
-
-
 def _box(picture: Picture) -> tuple[float, float, float, float] | None:
     """The subject's box in pixels."""
     height, width = picture.rgb.shape[:2]
@@ -286,10 +289,6 @@ def _stack(samples: list[dict[str, NDArray[Any]]]) -> Batch:
     stacked = {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in samples[0]}
     stacked["image"] = stacked["image"].float() / 255
     return Batch(**stacked, mask=(stacked["alpha"] > 0.5).float())
-
-
-def _unit(pixels: Pixels) -> NDArray[np.float32]:
-    return pixels.astype(np.float32) / np.float32(255)
 
 
 def _shares(weights: list[float]) -> NDArray[np.float64]:

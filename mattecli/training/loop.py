@@ -48,9 +48,10 @@ class Objective(nn.Module):
         self.network = network
         self.bf16 = bf16
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, frames: int) -> dict[str, Tensor]:
+        clips = {"frames": frames} if frames > 1 and self.network.spec.recurrent else {}  # type: ignore[union-attr]
         with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=self.bf16):
-            prediction = self.network(batch.image, trimap=batch.trimap, background=batch.background)
+            prediction = self.network(batch.image, trimap=batch.trimap, background=batch.background, **clips)
         terms: dict[str, Tensor] = self.network.objective(_float(prediction), batch)  # type: ignore[operator]
         return terms
 
@@ -120,11 +121,12 @@ class Training:
         self.network.train()
         sums: dict[str, Tensor] = {}
         for part in range(accumulate):
-            batch = self._blended(feed.take())
+            taken = feed.take()
+            batch = self._blended(taken.flat())
             torch.manual_seed(self.recipe.seed + self._number(part))
             last = part == accumulate - 1
             with nullcontext() if last else self._alone():
-                terms = self.objective(batch)
+                terms = self.objective(batch, taken.frames)
                 (torch.stack(list(terms.values())).sum() / accumulate).backward()  # type: ignore[no-untyped-call]
             feed.fetch()
             for name, value in terms.items():

@@ -112,14 +112,57 @@ class Up(nn.Module):
         self.fuse = ConvNorm(inputs + skip, outputs)
         self.memory = ConvGRU(outputs // 2) if memory else None
 
-    def forward(self, x: Tensor, skip: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, x: Tensor, skip: Tensor, state: Tensor | None = None, frames: int = 1
+    ) -> tuple[Tensor, Tensor | None]:
         x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
         x = self.fuse(torch.cat((x, skip), 1))
         if self.memory is None:
             return x, None
         still, moving = x.chunk(2, 1)
-        state = self.memory(moving, torch.zeros_like(moving) if state is None else state.to(moving.dtype))
-        return torch.cat((still, state), 1), state
+        seen = []
+        for frame in moving.chunk(frames):
+            state = self.memory(frame, torch.zeros_like(frame) if state is None else state.to(frame.dtype))
+            seen.append(state)
+        return torch.cat((still, torch.cat(seen)), 1), state
+
+
+class Recall(nn.Module):
+    """Keeps the last frame's slope and intercept where they still explain this one.
+
+    They are functions of colour, so what moves by a few pixels does not tear them. A gate at 1/4, from the decoder's
+    features, both mattes, their difference and that of the pictures, says how much of the last frame stays.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.look = nn.Conv2d(features + 4, 16, 3, padding=1)
+        self.gate = nn.Conv2d(16, 1, 3, padding=1)
+        nn.init.constant_(self.gate.bias, -2.0) if self.gate.bias is not None else None
+
+    def forward(
+        self, features: Tensor, guide: Tensor, slope: Tensor, intercept: Tensor, state: Tensor | None, frames: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`guide` is the picture at 1/2. The state holds slope, intercept and guide, and 1 where there was a frame."""
+        kept = []
+        for x, picture, linear in zip(
+            features.chunk(frames), guide.chunk(frames), torch.cat((slope, intercept), 1).chunk(frames), strict=True
+        ):
+            if state is not None:
+                before, seen, there = torch.split(state.float(), [4, 3, 1], 1)
+                linear = linear + there * self._share(x, picture, linear, before, seen) * (before - linear)
+            state = torch.cat((linear, picture, torch.ones_like(picture[:, :1])), 1)
+            kept.append(linear)
+        assert state is not None
+        slope, intercept = torch.split(torch.cat(kept), [3, 1], 1)
+        return slope, intercept, state
+
+    def _share(self, x: Tensor, picture: Tensor, now: Tensor, before: Tensor, seen: Tensor) -> Tensor:
+        mattes = [(((m[:, :3] * picture).sum(1, keepdim=True)) + m[:, 3:]).clamp(0, 1) for m in (now, before)]
+        signs = [*mattes, (mattes[0] - mattes[1]).abs(), (picture - seen).abs().mean(1, keepdim=True)]
+        looked = F.relu(self.look(torch.cat((x, F.avg_pool2d(torch.cat(signs, 1), 2).to(x.dtype)), 1)))
+        share: Tensor = F.interpolate(self.gate(looked).float().sigmoid(), scale_factor=2.0, mode="bilinear")
+        return share
 
 
 class RealTime(nn.Module):
@@ -150,6 +193,7 @@ class RealTime(nn.Module):
         self.up4 = Up(decoder[2], widths[1], decoder[3])
         self.up2 = Up(decoder[3], widths[0], decoder[4])
         self.guidance = nn.Conv2d(decoder[4], 4, 3, padding=1)
+        self.recall = Recall(decoder[3])
         self.semantic: nn.Module | None = nn.Conv2d(decoder[2], 1, 1)
         self.boundary: nn.Module | None = nn.Sequential(ConvNorm(decoder[4], 16), nn.Conv2d(16, 1, 1))
         nn.init.normal_(self.guidance.weight, std=0.01)
@@ -163,52 +207,65 @@ class RealTime(nn.Module):
         background: Tensor | None = None,
         state: tuple[Tensor, ...] | None = None,
         ratio: float = 1.0,
+        frames: int = 1,
     ) -> Prediction:
         """image `[N, 3, H, W]` in [0, 1] → alpha `[N, 1, H, W]`.
 
-        `state` is the previous frame's `Prediction.state` (`[N, 48, h/16, w/16]`, `[N, 32, h/8, w/8]`), None at
-        the start of a clip. Maps: `coarse` (logits of p at 1/2), `slope` (A) and `intercept` (p − A·image) at
-        1/2 for a linear upsampling to any other size; with the training heads `semantic` (logits at 1/8) and
-        `boundary` (logits at 1/2; `Prediction.boundary` is its sigmoid at the image's size).
+        `state` is the previous frame's `Prediction.state` (`[N, 48, h/16, w/16]`, `[N, 32, h/8, w/8]`,
+        `[N, 8, h/2, w/2]`); None, or zeros, at the start of a clip. `frames` > 1 takes that many frames of each
+        clip at once, all first frames first, as training does.
+
+        Maps: `coarse` (logits of p at 1/2), `slope` (A) and `intercept` (p − A·image) at 1/2 for a linear
+        upsampling to any other size; with the training heads `semantic` (logits at 1/8) and `boundary` (logits at
+        1/2; `Prediction.boundary` is its sigmoid at the image's size).
         """
         seen = _shrink(image, ratio)
-        features, states = self._features((seen - 0.5) * 4.0, state or (None, None))
+        given = state or (None, None, None)
+        features, states = self._features((seen - 0.5) * 4.0, given, frames)
         head = self.guidance(features["1/2"]).float()
         coarse, slope = head[:, :1], STEEPEST * torch.tanh(head[:, 1:] / STEEPEST)
-        intercept = _intercept(coarse.sigmoid(), slope, F.avg_pool2d(seen.float(), 2))
+        guide = F.avg_pool2d(seen.float(), 2)
+        intercept = _intercept(coarse.sigmoid(), slope, guide)
+        slope, intercept, last = self.recall(features["1/4"], guide, slope, intercept, given[2], frames)
         alpha = apply_guidance(slope, intercept, image)
-        prediction = Prediction(alpha, state=states, maps={"coarse": coarse, "slope": slope, "intercept": intercept})
+        maps = {"coarse": coarse, "slope": slope, "intercept": intercept}
+        prediction = Prediction(alpha, state=(*states, last), maps=maps, frames=frames)
         if self.semantic is not None and self.boundary is not None:
             prediction.maps["semantic"] = self.semantic(features["1/8"]).float()
             prediction.maps["boundary"] = self.boundary(features["1/2"]).float()
             prediction.boundary = _resize(prediction.maps["boundary"].sigmoid(), image)
         return prediction
 
-    def _features(self, x: Tensor, state: tuple[Tensor | None, ...]) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+    def _features(
+        self, x: Tensor, state: tuple[Tensor | None, ...], frames: int
+    ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
         skips = []
         for number, stage in enumerate(self.encoder):
             x = stage(x) if self.training or number >= EXACT else _in_fp32(stage, x)
             skips.append(x)
         s2, s4, s8, s16, s32 = skips
-        x, state16 = self.up16(self.context(s32), s16, state[0])
-        d8, state8 = self.up8(x, s8, state[1])
-        x, _ = self.up4(d8, s4)
-        d2, _ = self.up2(x, s2)
-        return {"1/8": d8, "1/2": d2}, (state16, state8)
+        x, state16 = self.up16(self.context(s32), s16, state[0], frames)
+        d8, state8 = self.up8(x, s8, state[1], frames)
+        d4, _ = self.up4(d8, s4)
+        d2, _ = self.up2(d4, s2)
+        return {"1/8": d8, "1/4": d4, "1/2": d2}, (state16, state8)
 
     def objective(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
-        """Matte Label Blending's terms (matte: L1 and Laplacian; boundary: cross-entropy and Dice) and three of ours.
+        """Matte Label Blending's terms (matte: L1 and Laplacian; boundary: cross-entropy and Dice) and four of ours.
 
         `alpha` is L1 at full size, five times as heavy on the boundary. `guided` is the same for an alpha made from
         slope and p averaged to 1/8, so that the slope learns to restore what a far smaller picture has lost.
-        `semantic` and `coarse` are cross-entropies with the area-averaged alpha at 1/8 and 1/2. All look only where
-        the label is known; `boundary` teaches only from mattes.
+        `semantic` and `coarse` are cross-entropies with the area-averaged alpha at 1/8 and 1/2; `dice` of the latter
+        makes a small subject count as much as a large one. All look only where
+        the label is known; `boundary` teaches only from mattes. Clips add `temporal`, the squared error of alpha's
+        change from frame to frame (dtSSD's; weight 5 as in Lin et al. 2022).
         """
         maps, known = prediction.maps, batch.known
         edge = boundary(batch.alpha)
         weight = known * (1 + 4 * edge)
-        slope, p = F.avg_pool2d(maps["slope"], 4), F.avg_pool2d(maps["coarse"].sigmoid(), 4)
-        guided = apply_guidance(slope, _intercept(p, slope, _area(batch.image, p)), batch.image)
+        guide, slope = _area(batch.image, maps["slope"]), F.avg_pool2d(maps["slope"], 4)
+        p = F.avg_pool2d((maps["slope"] * guide).sum(1, keepdim=True) + maps["intercept"], 4)
+        guided = apply_guidance(slope, _intercept(p, slope, _area(guide, p)), batch.image)
         terms = {
             "alpha": losses.l1(prediction.alpha, batch.alpha, weight),
             "laplacian": 0.5 * losses.laplacian(prediction.alpha, batch.alpha, known),
@@ -217,6 +274,10 @@ class RealTime(nn.Module):
         for name, share in (("coarse", 1.0), ("semantic", 0.5)):
             target, sure = _area(batch.alpha, maps[name]), (_area(known, maps[name]) > 0.99).float()
             terms[name] = share * losses.binary_cross_entropy(maps[name], target, sure)
+        target, sure = _area(batch.alpha, maps["coarse"]), _area(known, maps["coarse"])
+        terms["dice"] = 0.25 * losses.dice(maps["coarse"].sigmoid(), target, sure)
+        if prediction.frames > 1:
+            terms["temporal"] = 5 * losses.temporal(prediction.alpha, batch.alpha, known, prediction.frames)
         if "boundary" in maps:
             matte = (batch.label == Label.MATTE).float().view(-1, 1, 1, 1) * _area(known, maps["boundary"])
             target = _area(edge, maps["boundary"])

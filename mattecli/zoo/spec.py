@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,7 +19,8 @@ class Spec:
     """The contract of one network with whoever feeds it.
 
     `needs` is what `forward` takes beside the image; `size` the published size rule; `recurrent` says that
-    `Prediction.state` goes into the next frame's `forward`; `instances` that people are told apart;
+    `Prediction.state` goes into the next frame's `forward` (zeros are the start of a clip, as None is), and that
+    `forward(..., frames=T)` takes T frames of N clips, all first frames first; `instances` that people are told apart;
     `half` that its alpha was measured to stay within 2/255 of fp32 when it runs in 16 bits (autocast).
     """
 
@@ -34,7 +36,7 @@ class Prediction:
     """What `forward` returns. All maps are `[N, C, H, W]`.
 
     `alpha` in [0, 1] at the size of the image given. `maps` holds the intermediate outputs under their
-    names in the paper; training and parity tests read them.
+    names in the paper; training and parity tests read them. `frames` is what `forward` was told.
     """
 
     alpha: Tensor
@@ -43,6 +45,18 @@ class Prediction:
     instances: Tensor | None = None
     boundary: Tensor | None = None
     maps: dict[str, Tensor] = field(default_factory=dict)
+    frames: int = 1
+
+
+def native(multiple: int = 1) -> SizeRule:
+    """The picture's own size, or the longer side scaled to `size`; each side rounded up to a multiple of `multiple`."""
+
+    def rule(height: int, width: int, size: int | None = None) -> tuple[int, int]:
+        scale = size / max(height, width) if size else 1
+        height, width = (max(1, math.ceil(round(side * scale) / multiple)) * multiple for side in (height, width))
+        return height, width
+
+    return rule
 
 
 def long_side(reference: int, multiple: int) -> SizeRule:

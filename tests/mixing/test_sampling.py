@@ -186,3 +186,43 @@ def test_warp_keeps_picture_and_alpha_together():
         matrix = augment.view((200, 150), (64, 96), (30.0, 40.0, 130.0, 140.0), rng, 0.5, 10.0)
         moved = augment.warp(picture, matrix, (64, 96)).astype(int)[..., 0]
         assert np.abs(moved - augment.warp(alpha, matrix, (64, 96))).max() <= 1
+
+
+@pytest.fixture
+def clips(data):
+    table = _table(kind="masks") | {"phases": [{"until": 9, "size": 64, "batch": 8, "frames": 4}]}
+    return table
+
+
+def test_clips_have_frames_and_flatten_with_time_first(data, clips):
+    batch = Mixture(data_settings(clips), data, 3).batch(1)
+    assert batch.frames == 4 and batch.image.shape[:3] == (2, 4, 3) and batch.label.shape == (2, 4)
+    flat = batch.flat()
+    assert flat.image.shape[0] == 8 and flat.frames == 1
+    assert torch.equal(flat.image[2], batch.image[0, 1]) and torch.equal(flat.alpha[3], batch.alpha[1, 1])
+
+
+def test_things_move_and_their_alpha_moves_along(data, clips):
+    """In a clip that moves, the picture's bright disc and its alpha shift by the same number of pixels."""
+    for number in range(1, 11):
+        mask = cv2.imread(str(data / f"people/masks/{number:04}.png"), cv2.IMREAD_GRAYSCALE)
+        cv2.imwrite(str(data / f"people/images/{number:04}.jpg"), np.dstack([mask // 2 + 60] * 3))
+    clips["sources"] = [clips["sources"][0] | {"composed": 0.0}, *clips["sources"][3:]]
+    mixture, moved = Mixture(data_settings(clips), data, 3), 0
+    for index in range(9):
+        batch = mixture.batch(index)
+        for image, alpha in zip(batch.image, batch.alpha, strict=True):
+            moved += bool((alpha[0] - alpha[-1]).abs().mean() > 0.02)
+            for frame, own in zip(image, alpha, strict=True):
+                if 0.1 < own.mean() < 0.9:
+                    inside, outside = frame[:, own[0] > 0.9].mean(), frame[:, own[0] < 0.1].mean()
+                    assert inside > outside
+    assert moved >= 4
+
+
+def test_a_share_of_the_batches_are_clips(data, clips):
+    mixture = Mixture(data_settings(clips | {"clips": 0.5}), data, 3)
+    kinds = [mixture.batch(index).frames for index in range(12)]
+    assert set(kinds) == {1, 4}
+    with pytest.raises(UsageError, match="frames 9"):
+        data_settings(clips | {"phases": [{"until": 9, "size": 64, "batch": 8, "frames": 9}]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from mattecli.errors import MatteError
-from mattecli.mixing.batch import Label
+from mattecli.mixing.batch import Batch, Label
 from mattecli.mixing.sampling import Sample
 from mattecli.training import Note, Progress, Validated, read_recipe, validation
 from mattecli.training.ema import Ema
@@ -203,3 +204,39 @@ def test_validation_is_at_512_and_the_network_sees_its_own_size(tiny) -> None:
     assert seen == [(1, 3, 64, 32)]
     assert math.isclose(photo.alpha.min(), 1.0)
     assert validation.strip(photo, alpha).shape == (512, 768, 3)
+
+
+class _Clips:
+    """Two clips of three frames a batch."""
+
+    def __init__(self, squares) -> None:
+        self.squares = squares
+
+    def batch(self, index: int) -> Batch:
+        photos = [self.squares.batch(3 * index + t) for t in range(3)]
+        names = ("image", "alpha", "known", "label", "mask")
+        stacked = {name: torch.stack([getattr(photo, name)[:2] for photo in photos], 1) for name in names}
+        return Batch(**stacked)
+
+    def validation(self):
+        return self.squares.validation()
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_clips_reach_the_network_with_time_first(tiny, tmp_path: Path, monkeypatch, recurrent: bool) -> None:
+    seen: list[tuple[torch.Tensor, int]] = []
+    forward = tiny.Tiny.forward
+
+    def watched(self, image, *, frames=1, **others):
+        if self.training:
+            seen.append((image.detach().clone(), frames))
+        return forward(self, image, **others)
+
+    monkeypatch.setattr(tiny.Tiny, "forward", watched)
+    monkeypatch.setattr(tiny.Tiny, "spec", replace(tiny.Tiny.spec, recurrent=recurrent))
+    clips = _Clips(tiny.Squares())
+    tiny.train(read_recipe(str(tiny.recipe(tmp_path, steps=2))), clips)
+    assert [frames for _, frames in seen] == ([3, 3] if recurrent else [1, 1])
+    expected = clips.batch(1).image
+    for t in range(3):
+        assert torch.equal(seen[1][0].view(3, 2, 3, 32, 32)[t], expected[:, t])

@@ -59,9 +59,47 @@ def test_ratio_shrinks_the_work_not_the_alpha(network):
 def test_state_is_carried_and_matters(network):
     clip = torch.rand(3, 1, 3, 64, 64)
     first = network(clip[0])
-    assert [tuple(s.shape) for s in first.state] == [(1, 48, 4, 4), (1, 32, 8, 8)]
-    with_state, without = network(clip[1], state=first.state), network(clip[1])
-    assert (with_state.alpha - without.alpha).abs().max() > 1e-5
+    assert [tuple(s.shape) for s in first.state] == [(1, 48, 4, 4), (1, 32, 8, 8), (1, 8, 32, 32)]
+    without = network(clip[1])
+    for number in range(3):
+        state = [torch.zeros_like(s) for s in first.state]
+        state[number] = first.state[number]
+        with_state = network(clip[1], state=tuple(state))
+        assert (with_state.alpha - without.alpha).abs().max() > 1e-5
+
+
+@torch.no_grad()
+def test_a_state_of_zeros_is_the_start_of_a_clip(network):
+    image = torch.rand(1, 3, 64, 96)
+    first = network(image)
+    zeros = network(image, state=tuple(torch.zeros_like(s) for s in first.state))
+    torch.testing.assert_close(zeros.alpha, first.alpha)
+
+
+@torch.no_grad()
+def test_frames_at_once_equal_frames_one_after_the_other(network):
+    clips = torch.rand(4, 2, 3, 64, 96)  # four frames of two clips
+    at_once = network(clips.flatten(0, 1), frames=4)
+    state, alone = None, []
+    for frame in clips:
+        prediction = network(frame, state=state)
+        state = prediction.state
+        alone.append(prediction.alpha)
+    torch.testing.assert_close(at_once.alpha, torch.cat(alone), atol=1e-5, rtol=0)
+    for whole, last in zip(at_once.state, state, strict=True):
+        torch.testing.assert_close(whole, last, atol=1e-4, rtol=1e-4)
+
+
+def test_the_temporal_term_sees_flicker_and_no_constant_error(network):
+    batch = _batch(Label.MATTE)
+    prediction = network(batch.image, frames=2)
+    still = batch.alpha[:1].repeat(2, 1, 1, 1)
+    batch.alpha = still
+    prediction.alpha = (0.5 * still).requires_grad_()
+    assert network.objective(prediction, batch)["temporal"] == 0
+    prediction.alpha = still * torch.tensor([1.0, 0.8]).view(2, 1, 1, 1)
+    expected = 5 * (0.2 * still[0]).square().mean()
+    torch.testing.assert_close(network.objective(prediction, batch)["temporal"], expected)
 
 
 def test_an_affine_matte_is_restored_exactly_at_any_size():

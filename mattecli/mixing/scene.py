@@ -1,0 +1,138 @@
+"""What a sample shows, drawn frame by frame: a subject in its own photo, or subjects before another background.
+
+A photo is a clip of one frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mattecli.mixing import augment, labels, motion
+from mattecli.mixing.augment import Matrix
+from mattecli.mixing.batch import Label
+from mattecli.mixing.composition import composite
+from mattecli.mixing.sources import Picture, Pixels
+
+MASK_BAND = 0.006
+"""Half-width of the band along a mask's edge that teaches nothing, as a share of the canvas's shorter side."""
+OCCLUDED = 0.2
+"""Share of the composed clips in which something passes in front."""
+
+Floats = NDArray[np.float32]
+Shot = tuple[Pixels, Floats, Floats]
+"""The picture `[H, W, 3]`, its alpha `[H, W]` and where that is known `[H, W]`."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where a sample is drawn: `canvas` (height, width), so many `frames`, all choices from `rng`."""
+
+    canvas: tuple[int, int]
+    frames: int
+    rng: np.random.Generator
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A subject on its way: its colours and alpha in its photo's pixels, and a matrix to the canvas a frame."""
+
+    rgb: Pixels
+    alpha: Pixels
+    label: Label
+    matrices: list[Matrix]
+
+
+def in_place(picture: Picture, matrix: Matrix, stage: Stage) -> Iterator[Shot]:
+    """The subject in its own photo, seen through `matrix` by a camera that may move."""
+    canvas, label = stage.canvas, picture.label
+    lit = augment.relight(picture.rgb, stage.rng)
+    plane = picture.alpha
+    if plane is None and label == Label.BOXES:
+        plane = (labels.outside_boxes(picture.rgb.shape[:2], picture.boxes) * 255).astype(np.uint8)
+    for moved, gain in zip(_follow(matrix, motion.camera(canvas, stage.frames, stage.rng)), _gains(stage), strict=True):
+        rgb = _exposed(augment.warp(lit, moved, canvas), gain)
+        nothing = np.zeros(canvas, np.float32)
+        if plane is None:
+            yield rgb, nothing, nothing
+        elif picture.alpha is None:
+            yield rgb, nothing, (augment.warp(plane, moved, canvas) == 255).astype(np.float32)
+        else:
+            alpha = unit(augment.warp(plane, moved, canvas))
+            yield rgb, alpha, _known(alpha, label)
+
+
+def layer(picture: Picture, matrix: Matrix, stage: Stage) -> Layer:
+    """`picture`'s subject, placed by `matrix`, in its own light and with a motion of its own."""
+    assert picture.alpha is not None
+    colours = picture.rgb if picture.foreground is None else picture.foreground
+    lit = augment.relight(colours, stage.rng, 0.6)
+    return Layer(
+        lit, picture.alpha, picture.label, _follow(matrix, motion.paths(stage.canvas, stage.frames, stage.rng))
+    )
+
+
+def composed(layers: list[Layer], behind: Pixels, stage: Stage) -> Iterator[Shot]:
+    """α·F + (1 − α)·B, one subject after the other; `behind` is at least as large as the canvas, about its centre."""
+    canvas, rng = stage.canvas, stage.rng
+    camera = motion.camera(canvas, stage.frames, rng)
+    scenery = _follow(_centred(behind, canvas), motion.paths(canvas, stage.frames, rng, 0.3))
+    mask = motion.occluder(canvas, rng) if stage.frames > 1 and rng.random() < OCCLUDED else None
+    passing = motion.paths(canvas, stage.frames, rng, 2.0)
+    cover = behind[: canvas[0], : canvas[1]][::-1]
+    light = int(rng.integers(1 << 31))
+    for t, gain in enumerate(_gains(stage)):
+        image = augment.warp(behind, (camera[t] @ _square(scenery[t]))[:2], canvas).astype(np.float32)
+        alpha, known = np.zeros(canvas, np.float32), np.ones(canvas, np.float32)
+        for item in layers:
+            moved = (camera[t] @ _square(item.matrices[t]))[:2]
+            front = augment.warp(item.rgb, moved, canvas).astype(np.float32)
+            own = augment.warp(item.alpha, moved, canvas, cv2.BORDER_CONSTANT)
+            if item.label == Label.MASK:
+                own = np.asarray(cv2.GaussianBlur(own, (3, 3), 0), dtype=np.uint8)
+            own_alpha = unit(own)
+            image = composite(own_alpha[..., None], front, image)
+            alpha = alpha + own_alpha - alpha * own_alpha
+            known = np.minimum(known, _known(own_alpha, item.label))
+        if mask is not None:
+            hides = unit(motion.move(mask, camera[t] @ passing[t], cv2.BORDER_CONSTANT))
+            image = composite(hides[..., None], cover.astype(np.float32), image)
+            alpha = alpha * (1 - hides)
+        lit = augment.relight(np.rint(image).astype(np.uint8), np.random.default_rng(light), 0.6)
+        yield _exposed(lit, gain), alpha, known
+
+
+def unit(pixels: Pixels) -> Floats:
+    return pixels.astype(np.float32) / np.float32(255)
+
+
+def _follow(matrix: Matrix, path: list[Matrix]) -> list[Matrix]:
+    return [(step @ _square(matrix))[:2] for step in path]
+
+
+def _square(matrix: Matrix) -> Matrix:
+    return np.vstack((matrix, [0.0, 0.0, 1.0]))
+
+
+def _centred(picture: Pixels, canvas: tuple[int, int]) -> Matrix:
+    dy, dx = (canvas[axis] - picture.shape[axis] for axis in (0, 1))
+    return np.array([[1.0, 0.0, dx / 2], [0.0, 1.0, dy / 2]])
+
+
+def _gains(stage: Stage) -> list[float]:
+    return motion.exposure(stage.frames, stage.rng)
+
+
+def _exposed(rgb: Pixels, gain: float) -> Pixels:
+    return rgb if gain == 1 else np.asarray(cv2.convertScaleAbs(rgb, alpha=gain), dtype=np.uint8)
+
+
+def _known(alpha: Floats, label: Label) -> Floats:
+    if label == Label.MATTE:
+        return np.ones_like(alpha)
+    sure = (alpha < 0.02) | (alpha > 0.98)
+    return labels.interior(alpha, max(1, round(MASK_BAND * min(alpha.shape)))) * sure
