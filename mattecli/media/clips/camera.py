@@ -1,0 +1,126 @@
+"""A webcam as a clip that never ends, through OpenCV: the newest frame, whatever was dropped to keep up."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from types import TracebackType
+from typing import Any, Self
+
+import cv2
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from mattecli.errors import InputError, UsageError
+from mattecli.media.clips.frame import BT709, Colour, Format, Frame
+from mattecli.media.clips.swscale import levels, reformat
+
+Image = NDArray[np.uint8]
+COLOUR = Colour(BT709, 1, 1)
+
+# what OpenCV would print of a camera that isn't there reaches the user as an error's one sentence
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def camera_number(source: str) -> int | None:
+    """N of "webcam:N" (0 of "webcam"), None for all other sources. Raises UsageError where N is no number."""
+    if source.split(":")[0].lower() != "webcam":
+        return None
+    number = source[len("webcam:") :] or "0"
+    if not re.fullmatch(r"\d+", number):
+        raise UsageError(f"{source} is no webcam; the first is webcam:0.")
+    return int(number)
+
+
+class Camera:
+    """Frames of webcam `number` as a live clip; has what a `Clip` has.
+
+    A thread reads all the time and keeps the newest frame only. Times are those at which frames were read, from 0; a
+    frame's duration is what the camera's rate promises. `end`: seconds after which it stops. Raises InputError where
+    the camera can't be opened or gives no picture.
+    """
+
+    live, time_base, decoder = True, Fraction(1, 90000), "webcam"
+
+    def __init__(self, number: int, *, end: float | None = None) -> None:
+        self.name = f"webcam:{number}"
+        self.container = self.video = self.frames = None
+        self.duration = end
+        self.metadata: dict[str, str] = {}
+        self.others: list[Any] = []
+        self.chapters: list[Any] = []
+        self.trailing: list[Any] = []
+        self.notes: list[str] = []
+        self._capture = cv2.VideoCapture(number)
+        good, image = self._capture.read() if self._capture.isOpened() else (False, None)
+        if not good or image is None:
+            self._capture.release()
+            raise InputError(f"{self.name} gives no picture; is it there, and not in use by another program?")
+        self.rate = Fraction(self._capture.get(cv2.CAP_PROP_FPS) or 30).limit_denominator(1001)
+        self.format = Format(image.shape[0], image.shape[1], COLOUR)
+        self._converter = VideoReformatter()
+        self._began = time.monotonic()
+        self._newest: tuple[Image, float] | None = (np.asarray(image, np.uint8), self._began)
+        self._changed, self._over = threading.Condition(), False
+        self._thread = threading.Thread(target=self._read, name=self.name, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+        self._thread.join()
+        self._capture.release()
+
+    def __iter__(self) -> Iterator[Frame]:
+        last = -1
+        while (taken := self._take()) is not None:
+            image, read_at = taken
+            seconds = read_at - self._began
+            if self.duration is not None and seconds >= self.duration:
+                return
+            last = max(round(seconds / self.time_base), last + 1)
+            yield self._frame(image, last)
+
+    def _frame(self, image: Image, pts: int) -> Frame:
+        def view(height: int, width: int) -> Image:
+            small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+            return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB), np.uint8)
+
+        picture = reformat(self._converter, VideoFrame.from_ndarray(image, "bgr24"), "yuv420p", COLOUR, COLOUR)
+        return Frame(self.format, levels(picture), pts, round(1 / self.rate / self.time_base), self.time_base, view)
+
+    def _take(self) -> tuple[Image, float] | None:
+        """The newest frame, each once; waits for one. None when the camera stopped."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest is not None or self._over)
+            taken, self._newest = self._newest, None
+            return taken
+
+    def _read(self) -> None:
+        size = self.format.width, self.format.height
+        while not self._over:
+            good, image = self._capture.read()
+            read_at = time.monotonic()
+            with self._changed:
+                if good and image is not None:
+                    if image.shape[1::-1] != size:
+                        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+                    self._newest = np.asarray(image, np.uint8), read_at
+                elif not self._over:
+                    self._over = True
+                    self.notes.append(f"{self.name} stopped giving pictures.")
+                self._changed.notify_all()

@@ -1,0 +1,199 @@
+"""From a source to decoded pictures with their times, whatever is wrong with it on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.codec.codec import UnknownCodecError
+from av.codec.context import CodecContext
+from av.codec.hwaccel import HWAccel
+from av.packet import Packet
+from av.stream import Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from mattecli.media.clips.opening import Source, best_video, container_crop, reason
+from mattecli.media.clips.timing import Clock, Part
+
+PASSING = ("audio", "subtitle", "data", "attachment")
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""FFmpeg's own decoders of these leave their alpha out."""
+FASTEST = 240
+"""Frames a second; what a file says above this is no rate but its time base."""
+INTERLEAVED = 10
+"""Seconds after the end in which packets that still belong to the part are looked for."""
+
+
+class Decoding:
+    """The pictures of a source's best video, in the order they are shown; `waiting` gathers the packets of `others` met
+    meanwhile.
+
+    seconds, frames: of the whole source, None where unknown. origin: the time of its beginning in seconds.
+    What can't be decoded is skipped; `notes` says so afterwards. Raises what `Source.open` raises, RuntimeError where
+    `hwaccel` isn't for this codec, and InputError where there is no video.
+    """
+
+    def __init__(self, source: Source, hwaccel: HWAccel | None, passing: bool) -> None:
+        self.name, self.live, self.hint = source.name, source.live, source.hint
+        self.container = source.open(hwaccel)
+        try:
+            self._choose(passing, source.rate)
+        except BaseException:
+            self.close()
+            raise
+        if hwaccel and not self._decoder.is_hwaccel:
+            self.close()
+            raise RuntimeError(f"no decoder for {self.codec}")
+        timed = self.container.start_time is not None and self.container.format.name != "mpeg"  # whose times go wrong
+        self.seekable = timed and not source.piped and not self.live
+        self.metadata, self.chapters = dict(self.container.metadata), self.container.chapters()
+        self.waiting: list[Packet[Any]] = []
+        self.found = 0
+        self._packets = self._demux()
+        self._failed = self._damaged = 0
+        self._reached = Fraction(0)
+        self._broke = ""
+
+    def close(self) -> None:
+        self.container.close()
+
+    def seek(self, tick: int) -> bool:
+        """To the last key frame that isn't after `tick`; False, and nothing is moved, where the source can't."""
+        try:
+            self.container.seek(tick, stream=self.video)
+        except (av.FFmpegError, OSError):
+            return False
+        self._decoder.flush_buffers()
+        self._clock.seek()
+        self._packets, self.waiting = self._demux(), []
+        return True
+
+    def pictures(self) -> Iterator[tuple[VideoFrame, int]]:
+        """Each with its time in ticks."""
+        for packet in self._packets:
+            if packet.stream is self.video:
+                yield from self._decode(packet)
+            else:
+                self.waiting.append(packet)
+        yield from self._decode(None)
+
+    def drain(self, part: Part) -> None:
+        """Gathers what other packets of `part` stand behind its last picture."""
+        going_on = {stream.index for stream in self.others if stream.type == "audio"}
+        for packet in self._packets:
+            if packet.stream is not self.video:
+                self.waiting.append(packet)
+            if part.is_over(packet):
+                going_on.discard(packet.stream_index)
+            if not going_on or part.is_over(packet, INTERLEAVED):
+                return
+
+    def notes(self, part: Part) -> list[str]:
+        """Sentences, once all of `part` was read."""
+        notes = []
+        if self._broke:
+            notes.append(f"Reading stopped early: {self._broke}.")
+        elif part.end is None and self._is_short():
+            notes.append(f"It ends at {float(self._reached):.1f} s, earlier than it says; it may have been cut short.")
+        if self._failed:
+            notes.append(f"What could not be decoded was skipped ({_count(self._failed, 'packet')}).")
+        if self._damaged:
+            notes.append(f"{_count(self._damaged, 'picture')} came out damaged.")
+        if self._clock.mended:
+            notes.append(
+                f"{_count(self._clock.mended, 'picture')} had a time before the last one's, and got a later one."
+            )
+        return notes
+
+    def _choose(self, passing: bool, wanted: Fraction | None) -> None:
+        video = self.video = best_video(self.container, self.name)
+        self.others: list[Stream] = [one for one in self.container.streams if passing and one.type in PASSING]
+        self._decoder = _alpha_decoder(video) or video.codec_context
+        self._decoder.thread_type = "SLICE" if self.live else "AUTO"
+        self.codec = str(self._decoder.name)
+        self.time_base = video.time_base or Fraction(1, 90000)
+        self.aspect, self.crop = video.sample_aspect_ratio, container_crop(self.container, video)
+        start = self.container.start_time
+        self.origin = Fraction(0) if start is None else Fraction(start, av.time_base)
+        self.seconds = _seconds(self.container.duration, Fraction(1, av.time_base))
+        self.seconds = _seconds(video.duration, self.time_base) or self.seconds
+        known = video.frames or _number(video, "NUMBER_OF_FRAMES")
+        self.rate = _rate(video, known, self.seconds)
+        if start is None:  # a raw bitstream
+            self.rate = wanted or video.guessed_rate or self.rate
+        self.frames = known or (round(self.seconds * self.rate) if self.seconds else None)
+        self._clock = Clock(round(1 / self.rate / self.time_base), ordered=self.container.format.name == "avi")
+
+    def _demux(self) -> Iterator[Packet[Any]]:
+        packets = self.container.demux(self.video, *self.others)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except (av.FFmpegError, OSError) as error:
+                self._broke = reason(error)
+                return
+            if packet.pts is not None:
+                self._reached = max(self._reached, (packet.pts + (packet.duration or 0)) * packet.time_base)
+            if packet.size:  # PyAV's empty last packets mean what the end of this loop means
+                yield packet
+
+    def _decode(self, packet: Packet[Any] | None) -> Iterator[tuple[VideoFrame, int]]:
+        """None at the end: what the decoder still holds."""
+        try:
+            pictures = self._decoder.decode(packet)
+        except av.FFmpegError:
+            self._failed += packet is not None
+            return
+        if packet is not None:
+            self._clock.sent(packet)
+        for picture in pictures:
+            self.found += 1
+            self._damaged += picture.is_corrupt
+            if (time := self._clock.stamp(picture)) is not None:
+                yield picture, time
+
+    def _is_short(self) -> bool:
+        """Whether less was there than the header says; only Matroska's says it of all streams together."""
+        length = self.container.duration
+        if not length or self.container.format.name != "matroska,webm":
+            return False
+        unheard = any(one.type == "audio" and one not in self.others for one in self.container.streams)
+        return not unheard and self._reached < Fraction(length, av.time_base) * Fraction(95, 100)
+
+
+def _alpha_decoder(video: VideoStream) -> Any:
+    """Another decoder for VP8 and VP9 with alpha; None for all else, and where FFmpeg was built without it."""
+    name = ALPHA_DECODERS.get(video.codec_context.name)
+    if name is None or video.metadata.get("alpha_mode") != "1":
+        return None
+    with suppress(UnknownCodecError):
+        decoder = CodecContext.create(name, "r")
+        decoder.extradata = video.codec_context.extradata
+        return decoder
+    return None
+
+
+def _seconds(ticks: int | None, time_base: Fraction) -> Fraction | None:
+    return ticks * time_base if ticks else None
+
+
+def _rate(video: VideoStream, frames: int, seconds: Fraction | None) -> Fraction:
+    rate = video.average_rate
+    if not rate or rate > FASTEST:
+        rate = Fraction(frames / seconds).limit_denominator(1001) if frames and seconds else video.guessed_rate
+    return rate if rate and rate <= FASTEST else Fraction(25)
+
+
+def _number(video: VideoStream, tag: str) -> int:
+    text = video.metadata.get(tag, "")
+    return int(text) if text.isdigit() else 0
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -1,0 +1,91 @@
+"""Where a file is written so that its name appears only when it is whole."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import stat
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from mattecli.errors import InputError
+
+
+class Goal:
+    """A hidden file (or, with `folder`, a folder) beside `path`, which takes its name by `finish`.
+
+    None is stdout; it and what is no regular file (a pipe, /dev/null) are streams, written to directly. Missing
+    folders are made. Raises InputError where nothing can be written there; later errors of the system come as they
+    are, as OSError.
+    """
+
+    def __init__(self, path: Path | None, *, folder: bool = False) -> None:
+        self.path = path
+        self.name = "stdout" if path is None else str(path)
+        self.beside: Path | None = None
+        self._stream: BinaryIO | None = None
+        try:
+            if path is None:
+                self._stream = sys.stdout.buffer
+            elif path.exists() and not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):
+                self._stream = path.open("wb")
+            else:
+                self.beside = _beside(path, folder=folder)
+        except OSError as error:
+            raise InputError(f"{path} can't be written: {(error.strerror or str(error)).lower()}.") from error
+
+    @property
+    def target(self) -> str | Stream:
+        """What `av.open` writes to."""
+        return Stream(self._stream) if self._stream else str(self.beside)
+
+    @property
+    def streamed(self) -> bool:
+        return self._stream is not None
+
+    def finish(self) -> None:
+        """Gives the file its name; flushes a stream."""
+        if self._stream:
+            self._stream.flush()
+            if self.path:
+                self._stream.close()
+        if self.beside and self.path:
+            self.beside.replace(self.path)
+
+    def discard(self) -> None:
+        """Removes what was written; nothing happens where it has been finished."""
+        if self._stream and self.path:
+            with suppress(OSError):
+                self._stream.close()
+        if self.beside and self.beside.is_dir():
+            shutil.rmtree(self.beside, ignore_errors=True)
+        elif self.beside:
+            with suppress(OSError):
+                self.beside.unlink()
+
+
+class Stream:
+    """What can only be written, one byte after the other, so that no muxer tries to go back."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, data: bytes) -> int:
+        return self._stream.write(data)
+
+
+def _beside(path: Path, *, folder: bool) -> Path:
+    if path.is_dir() and not folder:
+        raise InputError(f"{path} can't be written: it is a folder.")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise InputError(f"{path} can't be written: {path.parent} is no folder.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # the suffix stays; an absolute name can't be taken for a protocol ("12:30.mp4")
+    beside = path.absolute().with_name(f".{path.stem[:100]}.{secrets.token_hex(4)}{path.suffix}")
+    if folder:
+        beside.mkdir()
+    else:
+        beside.touch()
+    return beside

@@ -1,0 +1,68 @@
+"""What an HDR clip says of the screen it was graded on and of its brightest pictures (SMPTE ST 2086, CTA-861.3)."""
+
+from __future__ import annotations
+
+import struct
+from contextlib import suppress
+from typing import Any
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+
+from mattecli.media.clips.muxing import Origin, file_name
+
+
+def mastering_options(encoder: str, clip: Origin) -> dict[str, str]:
+    """Options that make `encoder` repeat what the clip says; none where there is nothing to repeat, the clip can't be
+    opened again to look, or the encoder has no place for it.
+    """
+    if encoder not in _WRITERS or not (name := file_name(clip)):
+        return {}
+    with av.open(name) as again:
+        return _WRITERS[encoder](*_read(again, clip.video.index))
+
+
+def _read(container: InputContainer, index: int) -> tuple[list[float], tuple[int, int] | None]:
+    """Chromaticities of red, green, blue and white (x, y), lowest and highest nits; highest and mean light level."""
+    display: list[float] = []
+    light = None
+    with suppress(FFmpegError, StopIteration):
+        side: Any = next(container.decode(container.streams[index])).side_data  # type: ignore[union-attr]
+        if found := side.get("MASTERING_DISPLAY_METADATA"):
+            numbers = struct.unpack("22i", bytes(found)[:88])
+            if all(numbers[20:]) and all(numbers[1:20:2]):
+                display = [numbers[i] / numbers[i + 1] for i in range(0, 20, 2)]
+        if found := side.get("CONTENT_LIGHT_LEVEL"):
+            light = struct.unpack("2I", bytes(found)[:8])
+    return display, light
+
+
+def _display(numbers: list[float], corner: float, nit: float, form: str) -> str:
+    (*corners, low, high) = numbers
+    red, green, blue, white = (
+        ",".join(format(value * corner, form) for value in corners[i : i + 2]) for i in range(0, 8, 2)
+    )
+    return f"G({green})B({blue})R({red})WP({white})L({high * nit:{form}},{low * nit:{form}})"
+
+
+def _x265(display: list[float], light: tuple[int, int] | None) -> dict[str, str]:
+    parts = ["log-level=error"]
+    parts += [f"master-display={_display(display, 50000, 10000, '.0f')}"] if display else []
+    parts += [f"max-cll={light[0]},{light[1]}"] if light else []
+    return {"x265-params": ":".join(parts)}
+
+
+def _x264(display: list[float], light: tuple[int, int] | None) -> dict[str, str]:
+    parts = [f"mastering-display={_display(display, 50000, 10000, '.0f')}"] if display else []
+    parts += [f"cll={light[0]},{light[1]}"] if light else []
+    return {"x264-params": ":".join(parts)} if parts else {}
+
+
+def _svt(display: list[float], light: tuple[int, int] | None) -> dict[str, str]:
+    parts = [f"mastering-display={_display(display, 1, 1, '.4f')}"] if display else []
+    parts += [f"content-light={light[0]},{light[1]}"] if light else []
+    return {"svtav1-params": ":".join(parts)} if parts else {}
+
+
+_WRITERS = {"libx265": _x265, "libx264": _x264, "libsvtav1": _svt}

@@ -1,0 +1,116 @@
+"""A container being written: its settings, what the clip says of itself, and the streams beside the picture."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import av
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Stream
+
+from mattecli.errors import InputError
+from mattecli.media.clips.codecs import CONTAINERS
+from mattecli.media.clips.goal import Goal
+from mattecli.media.clips.passing import Passing, tags
+
+
+class Origin(Protocol):
+    """What is asked of the clip that frames come from (`reading.Clip`)."""
+
+    @property
+    def time_base(self) -> Fraction: ...
+    @property
+    def rate(self) -> Fraction: ...
+    @property
+    def container(self) -> Any: ...
+    @property
+    def video(self) -> Any: ...
+    @property
+    def others(self) -> Sequence[Stream]: ...
+    @property
+    def metadata(self) -> dict[str, str]: ...
+    @property
+    def chapters(self) -> Sequence[Any]: ...
+    @property
+    def trailing(self) -> Sequence[Packet[Any]]: ...
+
+
+def file_name(clip: Origin) -> str:
+    """What `av.open` takes to open the clip once more; "" where it comes from no file."""
+    name = str(clip.container.name) if clip.container else ""
+    return name if Path(name.removeprefix("file:")).is_file() else ""
+
+
+class Output:
+    """The container at `goal`. Add the picture's stream to `container` before `begin`, and mux its packets there."""
+
+    def __init__(self, goal: Goal, suffix: str, time_base: Fraction) -> None:
+        self.goal, self._suffix = goal, suffix
+        self.notes: list[str] = []
+        self._passing: Passing | None = None
+        options = _options(suffix, time_base, streamed=goal.streamed)
+        self.container = av.open(goal.target, "w", format=CONTAINERS[suffix], container_options=options)
+
+    def name_codec(self, stream: Any, tag: str) -> None:
+        """Sets the four characters by which players of .mp4 and .mov know the codec; "": as the muxer does."""
+        if tag and self._suffix in (".mp4", ".m4v", ".mov"):
+            stream.codec_context.codec_tag = tag
+
+    def begin(self, clip: Origin, *, sound: bool, alone: bool = False) -> None:
+        """Takes over metadata, chapters and, unless `alone`, the other streams of the clip, and writes the header."""
+        self.container.metadata.update(tags(clip.metadata))
+        if clip.video:
+            self.container.streams[0].metadata.update(tags(clip.video.metadata))
+        if not alone:
+            self._passing = Passing(self.container, self._suffix, clip.others, sound=sound)
+            self.notes += self._passing.notes
+        if clip.chapters and self._suffix == ".avi":
+            self.notes.append("Chapters were left out: .avi can't hold them.")
+        elif clip.chapters:
+            self.container.set_chapters(list(clip.chapters))
+        try:
+            self.container.start_encoding()
+        except FFmpegError as error:
+            if error.errno in errno.errorcode:
+                raise
+            raise InputError(f"{self.goal.name} can't be written: {(error.strerror or '').lower()}.") from error
+
+    def pass_on(self, packets: Sequence[Packet[Any]]) -> None:
+        """Writes what becomes of packets of the clip's other streams."""
+        if self._passing:
+            for packet in packets:
+                self._passing.mux(packet)
+
+    def finish(self) -> None:
+        """Ends the file and gives it its name."""
+        if self._passing:
+            self._passing.finish()
+        self.container.close()
+        self.goal.finish()
+
+    def discard(self) -> None:
+        """Leaves nothing."""
+        self.goal.discard()
+        with suppress(Exception):
+            self.container.close()
+
+
+def _options(suffix: str, time_base: Fraction, *, streamed: bool) -> dict[str, str]:
+    if suffix in (".mkv", ".webm"):
+        # sound that begins before zero (AAC of .mp4) must not move the picture
+        return {"avoid_negative_ts": "disabled"}
+    if suffix == ".avi":
+        return {}
+    if streamed:
+        return {"movflags": "frag_keyframe+delay_moov+default_base_moof"}
+    scale = time_base.denominator
+    while scale < 10_000:
+        scale *= 2
+    # with the movie's own default of milliseconds, edit lists cut the last frame or shift the first
+    return {"movflags": "+faststart", "movie_timescale": f"{scale}", "video_track_timescale": f"{scale}"}

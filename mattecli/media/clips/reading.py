@@ -1,0 +1,199 @@
+"""Clips in: whatever FFmpeg opens, sequences of pictures, stdin, URLs and webcams, as upright frames in order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from fractions import Fraction
+from types import TracebackType
+from typing import Any, Self
+
+import av
+from av.codec.hwaccel import HWAccel, hwdevices_available
+from av.packet import Packet
+from av.video.frame import VideoFrame
+
+from mattecli.errors import InputError, UsageError
+from mattecli.media.clips.camera import Camera, camera_number
+from mattecli.media.clips.decoding import Decoding
+from mattecli.media.clips.frame import Frame
+from mattecli.media.clips.opening import Source, errors_of, find_source, reason
+from mattecli.media.clips.pictures import Pictures
+from mattecli.media.clips.sequence import Sequence
+from mattecli.media.clips.timing import Part
+
+HARDWARE = ("cuda", "videotoolbox", "d3d11va", "vaapi", "qsv")
+"""What "auto" tries, in this order."""
+BACK = (0, 2, 10)
+"""Seconds that seeking goes back further where no picture before the start was found."""
+
+
+def open_clip(
+    source: str,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    hwaccel: str = "none",
+    passing: bool = True,
+    rate: Fraction | None = None,
+) -> Clip | Camera:
+    """Opens a clip and decodes its first picture.
+
+    source: a path, a pattern of numbered pictures (shot_%04d.png, shot_*.png), "-" for stdin, a URL, or "webcam:N".
+    start, end: seconds from the beginning of the file; the frames in [start, end) are read, and with `start` all is
+        moved so that the first of them is at 0.
+    hwaccel: "none", "auto" (a hardware decoder where one answers) or a name of FFmpeg's, such as "cuda".
+    passing: hand on the packets of sound, subtitles and data with the frames.
+    rate: frames a second of sequences (else 25) and of raw bitstreams; all others have their own.
+
+    Raises InputError where the source is missing, no clip, damaged, or has no picture to be decoded, and UsageError for
+    a decoder by name that doesn't work here, or times that leave nothing.
+    """
+    if (start or 0) < 0 or (end is not None and end <= (start or 0)):
+        raise UsageError(f"The part to read must end after it starts, not run from {start or 0:g} s to {end} s.")
+    number = camera_number(source)
+    if number is not None:
+        return Camera(number, end=end)
+    found = find_source(source, rate)
+    if isinstance(found, Sequence):
+        return Clip(found, start, end, found.codec)
+    tried = []
+    for device in _devices(hwaccel, found):
+        try:
+            accelerated = HWAccel(device, allow_software_fallback=False)
+            decoding = Decoding(found, accelerated, passing)
+            return Clip(decoding, start, end, f"{decoding.codec}, {device}")
+        except (av.FFmpegError, OSError, InputError) as error:
+            tried.append(f"{device}: {reason(error)}")
+        except RuntimeError:
+            tried.append(f"{device}: it has no decoder for this video")
+    refusal = UsageError(f"{found.name} can't be decoded by {'; '.join(tried)}. Leave it to auto or none.")
+    named = hwaccel not in ("none", "auto")
+    if named and found.once:
+        raise refusal
+    with errors_of(found):
+        decoding = Decoding(found, None, passing)
+        clip = Clip(decoding, start, end, f"{decoding.codec}, software{' (no hardware answered)' if tried else ''}")
+    if named:
+        clip.close()
+        raise refusal
+    return clip
+
+
+class Clip:
+    """An open clip: its frames in the order they are shown, once. Close it, or use it in a `with`.
+
+    format, time_base: of its frames. rate: frames a second, on average. frames, duration: how many, and how many
+    seconds, are to come; None where unknown. container, video: PyAV's, None for a sequence of pictures. others: the
+    streams whose packets pass. metadata, chapters: the file's, chapters cut and moved like the frames. decoder: words
+    such as "h264, software". trailing: the packets that passed after the last frame. notes: sentences on what isn't as
+    it should be, complete after the last frame.
+    """
+
+    def __init__(self, reel: Decoding | Sequence, start: float | None, end: float | None, decoder: str) -> None:
+        self._reel = reel
+        self.name, self.live, self.decoder = reel.name, reel.live, decoder
+        self.container, self.video, self.others = reel.container, reel.video, reel.others
+        self.metadata, self.time_base, self.rate = reel.metadata, reel.time_base, reel.rate
+        self.duration, self.frames = _extent(reel, start or 0, end)
+        self.trailing: list[Packet[Any]] = []
+        self._part = Part.between(start, end, reel.origin, reel.time_base)
+        try:
+            self._decoded = reel.pictures()
+            first, self._part.first = self._find_first()
+            self._found: tuple[VideoFrame, int] | None = (first, self._part.first)
+            self._pictures = Pictures(first, codec=reel.codec, aspect=reel.aspect, crop=reel.crop)
+        except BaseException:
+            self.close()
+            raise
+        self.format, self.notes = self._pictures.format, list(self._pictures.notes)
+        self.chapters = list(self._part.cut_chapters(reel.chapters))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Streams and packets are gone with it: PyAV's would point to memory that is freed."""
+        self.container, self.video, self.others, self.trailing = None, None, [], []
+        self._reel.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Each lasts until the next; what can't be decoded is skipped, as players do."""
+        held: Frame | None = None
+        last = round(1 / self.rate / self.time_base)
+        for picture, pts in self._wanted():
+            frame = self._frame(picture, pts)
+            if held is not None:
+                last = frame.pts - held.pts
+                yield dataclasses.replace(held, duration=last)
+            held, last = frame, picture.duration or last
+        if held is not None:
+            yield dataclasses.replace(held, duration=last)
+        self._reel.drain(self._part)
+        self.trailing = self._take_waiting()
+        self.notes += self._reel.notes(self._part)
+
+    def _frame(self, picture: VideoFrame, pts: int) -> Frame:
+        return self._pictures.frame(picture, pts - self._part.shift, 0, self.time_base, self._take_waiting())
+
+    def _wanted(self) -> Iterator[tuple[VideoFrame, int]]:
+        if self._found is None:
+            raise RuntimeError("A clip can be read only once.")
+        found, self._found = self._found, None
+        yield found
+        for picture, pts in self._decoded:
+            if self._part.end is not None and pts >= self._part.end:
+                return
+            yield picture, pts
+
+    def _take_waiting(self) -> list[Packet[Any]]:
+        taken, self._reel.waiting = self._reel.waiting, []
+        return self._part.cut(taken)
+
+    def _find_first(self) -> tuple[VideoFrame, int]:
+        """The first picture of the part, with its time. Raises InputError where there is none."""
+        begin, end, reel = self._part.begin, self._part.end, self._reel
+        found = None
+        if begin is not None and reel.seekable:
+            for back in BACK:
+                if not reel.seek(begin - round(back / self.time_base)):
+                    break
+                self._decoded = reel.pictures()
+                found = next(self._decoded, None)
+                if found and found[1] <= begin:
+                    break
+        found = found or next(self._decoded, None)
+        while found and begin is not None and found[1] < begin:
+            found = next(self._decoded, None)
+        if found is None:
+            if reel.found:
+                raise InputError(f"{self.name} ends before the part that is to be read.")
+            raise InputError(f"{self.name} has no picture that can be decoded; it is damaged or cut short{reel.hint}.")
+        if end is not None and found[1] >= end:
+            raise InputError(f"{self.name} has no picture in the part that is to be read.")
+        return found
+
+
+def _devices(hwaccel: str, source: Source) -> list[str]:
+    available = hwdevices_available()
+    if hwaccel == "none" or (hwaccel == "auto" and source.once):
+        return []
+    if hwaccel == "auto":
+        return [name for name in HARDWARE if name in available]
+    if hwaccel not in available:
+        known = ", ".join(available) or "no hardware"
+        raise UsageError(f"FFmpeg was built without {hwaccel}; it knows {known}, besides auto and none.")
+    return [hwaccel]
+
+
+def _extent(reel: Decoding | Sequence, start: float, end: float | None) -> tuple[float | None, int | None]:
+    """Seconds and frames from `start` to `end`, as far as the source says."""
+    if not reel.seconds:
+        return None if end is None else end - start, None
+    length = max(0.0, min(float(reel.seconds), end or float("inf")) - start)
+    return length, reel.frames and max(1, round(reel.frames * length / reel.seconds))

@@ -1,0 +1,242 @@
+"""Long clips in segments: what was written survives an end at any moment, and the next run goes on behind it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from mattecli.errors import InputError, UsageError
+from mattecli.media.clips.clipsink import ClipSink
+from mattecli.media.clips.codecs import Encoding
+from mattecli.media.clips.frame import Format, Frame
+from mattecli.media.clips.goal import Goal
+from mattecli.media.clips.muxing import Origin, Output, file_name
+
+SECONDS = 20.0
+"""Length of a segment."""
+NAME = re.compile(r"\d{6}_(-?\d+)_(\d+)")
+"""Of a whole segment: its number, its last frame's stamp, and how long that frame stays."""
+
+
+@dataclasses.dataclass
+class _Again:
+    """A clip for `Output`: alone, or opened again."""
+
+    time_base: Fraction
+    rate: Fraction
+    container: Any = None
+    video: Any = None
+    others: Sequence[Stream] = ()
+    metadata: dict[str, str] = dataclasses.field(default_factory=dict)
+    chapters: Sequence[Any] = ()
+    trailing: Sequence[Packet[Any]] = ()
+
+
+class SegmentSink:
+    """A sink whose segments, finished files of the picture alone, gather in `folder` until `close` joins them.
+
+    They are joined without encoding again, with the other streams of the clip, which are read once more for it. An
+    `abort` leaves whole segments; a sink opened later for the same folder goes on with them: `done_until` (the stamp of
+    the last frame they hold, None where there are none) says up to where frames needn't come again, and such frames are
+    passed over. Raises UsageError where the folder's segments come from another clip, other settings or another `key`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        suffix: str,
+        made: Encoding,
+        format: Format,
+        clip: Origin,
+        folder: Path,
+        *,
+        sound: bool,
+        key: str = "",
+        seconds: float = SECONDS,
+    ) -> None:
+        self.encoder, self.notes = made.words, list(made.notes)
+        self._goal, self._suffix, self._made, self._format = Goal(path), suffix, made, format
+        self._folder, self._sound, self._seconds = folder, sound, seconds
+        self._clip = _Again(clip.time_base, clip.rate, metadata=clip.metadata, chapters=clip.chapters)
+        self._segment: ClipSink | None = None
+        self._start = self._last = self._length = 0
+        try:
+            self._source = _Source(clip)
+            settings = (self._source, made.encoder, made.options, made.format, clip.time_base, key)
+            self._segments = _claim(folder, suffix, "\n".join(map(str, settings)))
+        except BaseException:
+            self._goal.discard()
+            raise
+
+    @property
+    def done_until(self) -> int | None:
+        """In ticks of the clip."""
+        return _stamps(self._segments[-1])[0] if self._segments else None
+
+    def write(self, frame: Frame) -> None:
+        """Raises OSError as the system gave it (a full disk); then whole segments stay."""
+        if self.done_until is not None and frame.pts <= self.done_until:
+            return
+        try:
+            if self._segment is None:
+                goal = Goal(self._folder / f"open{self._suffix}")
+                self._segment = ClipSink(
+                    goal, self._suffix, self._made, self._format, self._clip, sound=False, alone=True
+                )
+                self._start = frame.pts
+            self._segment.write(dataclasses.replace(frame, passing=[]))
+            self._last, self._length = frame.pts, frame.duration
+            if (frame.pts + frame.duration - self._start) * frame.time_base >= self._seconds:
+                self._end_segment()
+        except OSError:
+            self.abort()
+            raise
+
+    def close(self) -> None:
+        """Joins the segments under the clip's name and removes them. Raises like `write`, and InputError where there
+        was no frame.
+        """
+        try:
+            if self._segment:
+                self._end_segment()
+            if not self._segments:
+                raise InputError(f"{self._goal.name} is not written: there was no frame.")
+            self._join()
+        except BaseException:
+            self.abort()
+            raise
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def abort(self) -> None:
+        """Leaves the whole segments, and nothing else; does nothing after `close`."""
+        if self._segment:
+            self._segment.abort()
+            self._segment = None
+        self._goal.discard()
+
+    def _end_segment(self) -> None:
+        assert self._segment
+        self._segment.close()
+        self._segment = None
+        name = f"{len(self._segments):06}_{self._last}_{self._length}{self._suffix}"
+        self._segments.append((self._folder / f"open{self._suffix}").replace(self._folder / name))
+
+    def _join(self) -> None:
+        output = Output(self._goal, self._suffix, self._clip.time_base)
+        try:
+            with self._source.open() as (video, others, packets), av.open(str(self._segments[0])) as first:
+                template = first.streams.video[0]
+                stream = output.container.add_stream_from_template(template, opaque=True)
+                output.name_codec(stream, self._made.tag)
+                if "alpha_mode" in template.metadata:
+                    stream.metadata["alpha_mode"] = template.metadata["alpha_mode"]
+                output.begin(dataclasses.replace(self._clip, video=video, others=others), sound=self._sound)
+                self._mux(output, stream, packets)
+                output.finish()
+        except BaseException:
+            output.discard()
+            raise
+        self.notes += output.notes
+
+    def _mux(self, output: Output, stream: VideoStream, others: Iterator[Packet[Any]]) -> None:
+        """Segments one after the other, the packets of the clip's other streams between them by their time."""
+        waiting, last = next(others, None), None
+        for segment in self._segments:
+            for packet in _packets(segment, stream.codec_context.extradata, self._clip.time_base):
+                assert packet.dts is not None
+                packet.dts = last = packet.dts if last is None else max(packet.dts, last + 1)
+                while waiting and _time(waiting) <= packet.dts * packet.time_base:
+                    output.pass_on([waiting])
+                    waiting = next(others, None)
+                packet.stream = stream
+                output.container.mux(packet)
+        while waiting:
+            output.pass_on([waiting])
+            waiting = next(others, None)
+
+
+class _Source:
+    """The file of a clip, to be read again for what isn't its picture."""
+
+    def __init__(self, clip: Any) -> None:
+        self._name = file_name(clip)
+        self._video = clip.video.index if clip.video else 0
+        self._others = [stream.index for stream in clip.others]
+        self._part = getattr(clip, "_part", None)
+        if self._others and not self._name:
+            raise UsageError("Only a clip in a file can be gone on with, since its sound must be read again.")
+
+    def __str__(self) -> str:
+        return f"{self._name} {self._part}"
+
+    @contextmanager
+    def open(self) -> Iterator[tuple[Any, list[Stream], Iterator[Packet[Any]]]]:
+        """The picture's stream, the others, and their packets."""
+        if not self._name:
+            yield None, [], iter(())
+            return
+        with av.open(self._name, metadata_errors="replace") as again:
+            others = [again.streams[index] for index in self._others]
+            yield again.streams[self._video], others, self._packets(again, others)
+
+    def _packets(self, again: InputContainer, others: list[Stream]) -> Iterator[Packet[Any]]:
+        for packet in again.demux(others) if others else ():
+            if packet.size and packet.dts is not None:
+                yield from self._part.cut([packet]) if self._part else [packet]
+
+
+def _claim(folder: Path, suffix: str, settings: str) -> list[Path]:
+    """The folder's segments, if they were made with the same settings; makes the folder where there is none."""
+    note = folder / "settings.txt"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        found = sorted(path for path in folder.glob(f"*{suffix}") if NAME.fullmatch(path.stem))
+        if note.exists() and found and note.read_text() != settings:
+            raise UsageError(f"{folder} holds segments of another clip or of other settings; remove it to start anew.")
+        note.write_text(settings)
+    except OSError as error:
+        raise InputError(f"{folder} can't be written: {(error.strerror or str(error)).lower()}.") from error
+    return found
+
+
+def _stamps(segment: Path) -> tuple[int, int]:
+    """Of its last frame, in ticks of the clip: when it comes and how long it stays."""
+    found = NAME.fullmatch(segment.stem)
+    assert found
+    return int(found[1]), int(found[2])
+
+
+def _packets(segment: Path, extradata: bytes | None, time_base: Fraction) -> Iterator[Packet[VideoStream]]:
+    """The packets of a segment, with decoding times of our own: not every container keeps them."""
+    with av.open(str(segment)) as container:
+        order = [packet.pts for packet in container.demux(video=0) if packet.size and packet.pts is not None]
+    shown = sorted(order)
+    rank = {pts: index for index, pts in enumerate(shown)}
+    delay = max(index - rank[pts] for index, pts in enumerate(order))
+    step = shown[1] - shown[0] if len(shown) > 1 else 1
+    with av.open(str(segment)) as container:
+        stream = container.streams.video[0]
+        if stream.codec_context.extradata != extradata:
+            raise UsageError(f"{segment.parent} holds segments of different encoders; remove it to start anew.")
+        packets = (packet for packet in container.demux(stream) if packet.size and packet.pts is not None)
+        for index, packet in enumerate(packets):
+            packet.dts = shown[index - delay] if index >= delay else shown[0] - (delay - index) * step
+            if packet.pts == shown[-1]:
+                packet.duration = round(_stamps(segment)[1] * time_base / packet.time_base)
+            yield packet
+
+
+def _time(packet: Packet[Any]) -> Fraction:
+    return (packet.dts or 0) * packet.time_base

@@ -1,0 +1,118 @@
+"""When each picture of a clip is shown, and which part of a clip is read."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from av.packet import Packet
+from av.video.frame import VideoFrame
+
+
+class Clock:
+    """Presentation times of decoded pictures, in ticks of their stream, strictly increasing.
+
+    They are the file's own. Where it has none, a picture follows the one before by `step`; where a time goes back, it
+    is put right after the one before if it is off by less than a step, else a step later. `ordered`: the file (AVI)
+    only says in which order packets come, so the n-th picture gets the n-th packet's time.
+    """
+
+    def __init__(self, step: int, *, ordered: bool = False) -> None:
+        self._step, self._ordered = max(step, 1), ordered
+        self.mended = 0
+        self._last: int | None = None
+        self._sent: deque[int] = deque()
+        self._sought = False
+
+    def seek(self) -> None:
+        """Forgets what was before: the file is read from another place on."""
+        self._last, self._sought = None, True
+        self._sent.clear()
+
+    def sent(self, packet: Packet[Any]) -> None:
+        """`packet` was given to the decoder."""
+        if self._ordered and packet.dts is not None:
+            self._sent.append(packet.dts)
+
+    def stamp(self, picture: VideoFrame) -> int | None:
+        """None as long as nothing says where in the file it is."""
+        time = picture.pts
+        if self._ordered:
+            time = self._sent.popleft() if self._sent else None
+        if time is None:
+            if self._last is None and self._sought:
+                return None
+            time = 0 if self._last is None else self._last + self._step
+        elif self._last is not None and time <= self._last:
+            self.mended += 1
+            time = self._last + (1 if self._last - time < self._step else self._step)
+        self._last = time
+        return time
+
+
+@dataclass
+class Part:
+    """The part of a file that is read: `begin` and `end` in ticks of the video, None for all of it.
+
+    With a begin, all is moved so that the video's first frame (`first`, set when it is known) is at 0.
+    """
+
+    begin: int | None
+    end: int | None
+    time_base: Fraction
+    first: int = 0
+
+    @classmethod
+    def between(cls, start: float | None, end: float | None, origin: Fraction, time_base: Fraction) -> Part:
+        """start, end: seconds after `origin`, to the nearest tick."""
+
+        def tick(seconds: float | None) -> int | None:
+            return None if seconds is None else math.ceil((origin + Fraction(seconds)) / time_base - Fraction(1, 2))
+
+        return cls(tick(start), tick(end), time_base)
+
+    @property
+    def shift(self) -> int:
+        """What is taken off every time, in ticks."""
+        return 0 if self.begin is None else self.first
+
+    def is_over(self, packet: Packet[Any], later: int = 0) -> bool:
+        """Whether `packet` starts `later` seconds or more after the end."""
+        time = packet.pts if packet.dts is None else packet.dts
+        return (
+            self.end is not None and time is not None and time * packet.time_base >= self.end * self.time_base + later
+        )
+
+    def cut(self, packets: Iterable[Packet[Any]]) -> list[Packet[Any]]:
+        """Those that start within the part, moved; in their own time base."""
+        kept = []
+        for packet in packets:
+            time = packet.dts if packet.pts is None else packet.pts
+            if time is not None:
+                seconds = time * packet.time_base
+                if self.begin is not None and seconds < self.first * self.time_base:
+                    continue
+                if self.end is not None and seconds >= self.end * self.time_base:
+                    continue
+            if ticks := round(self.shift * self.time_base / packet.time_base):
+                packet.pts = None if packet.pts is None else packet.pts - ticks
+                packet.dts = None if packet.dts is None else packet.dts - ticks
+            kept.append(packet)
+        return kept
+
+    def cut_chapters(self, chapters: Iterable[Any]) -> Iterator[Any]:
+        """Those that touch the part, shortened to it and moved; in their own time base."""
+        for chapter in chapters:
+            base = chapter["time_base"] or Fraction(1, 1000)
+            start, end = chapter["start"], chapter["end"]
+            if self.begin is not None:
+                start = max(start, round(self.first * self.time_base / base))
+            if self.end is not None:
+                end = min(end, round(self.end * self.time_base / base))
+            if start < end:
+                shift = round(self.shift * self.time_base / base)
+                yield {**chapter, "start": start - shift, "end": end - shift}

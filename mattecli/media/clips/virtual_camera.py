@@ -1,0 +1,52 @@
+"""Frames into a virtual camera, which calls and streaming programs take for a webcam (extra `live`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+from mattecli.errors import InputError, UsageError
+from mattecli.media.clips.colour import to_rgb
+from mattecli.media.clips.frame import Format, Frame
+
+NAME = "camera"
+
+
+def camera_device(text: str | None) -> tuple[bool, str | None]:
+    """Whether an output is the virtual camera ("camera", "camera:DEVICE"), and which device is asked for."""
+    name, _, device = (text or "").partition(":")
+    return name == NAME, device or None
+
+
+class VirtualCamera:
+    """A sink that shows each frame when it comes and keeps none.
+
+    Raises UsageError without pyvirtualcam and for what a camera can't show, InputError where there is no such device.
+    """
+
+    def __init__(self, device: str | None, format: Format, rate: Fraction, others: Sequence[Any] = ()) -> None:
+        if format.alpha:
+            raise UsageError("A camera shows no transparency; choose another --output, or a file.")
+        try:
+            import pyvirtualcam
+        except ImportError as error:
+            raise UsageError(
+                "A virtual camera needs the extra: pip install 'mattecli[live]'; or name a file, or -o - for a player."
+            ) from error
+        try:
+            self._camera = pyvirtualcam.Camera(format.width, format.height, float(rate), device=device)
+        except RuntimeError as error:
+            raise InputError(f"No virtual camera can be opened: {str(error).strip()}") from error
+        self._format = format
+        self.encoder = f"virtual camera {self._camera.device}"
+        self.notes = ["Sound was left out: a camera has none."] if any(one.type == "audio" for one in others) else []
+
+    def write(self, frame: Frame) -> None:
+        self._camera.send(to_rgb(frame.planes, self._format))
+
+    def close(self) -> None:
+        self._camera.close()
+
+    def abort(self) -> None:
+        self._camera.close()

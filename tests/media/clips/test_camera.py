@@ -1,0 +1,111 @@
+"""A webcam as a clip, with a stand-in for OpenCV's capture."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from mattecli.errors import InputError, UsageError
+from mattecli.media.clips import camera
+from mattecli.media.clips.camera import Camera
+from mattecli.media.clips.colour import to_rgb
+from mattecli.media.clips.reading import open_clip
+from tests.media.clips.making import rgb_of
+
+
+class Capture:
+    """Gives picture n when `step` was called n times; None ends it."""
+
+    def __init__(self, number: int) -> None:
+        self.opened, self.given, self.released = number == 0, 0, False
+        self.allowed = threading.Semaphore(1)
+        self.read_again = threading.Semaphore(0)
+        self.stopped = False
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return self.opened
+
+    def get(self, what: int) -> float:
+        return 20.0 if what == cv2.CAP_PROP_FPS else 0.0
+
+    def read(self) -> tuple[bool, Any]:
+        self.read_again.release()
+        self.allowed.acquire()
+        if self.stopped:
+            return False, None
+        self.given += 1
+        return True, np.ascontiguousarray(rgb_of(self.given - 1)[..., ::-1])
+
+    def step(self, count: int = 1) -> None:
+        """Waits until `count` more pictures are taken."""
+        for _ in range(count):
+            self.read_again.acquire()
+            self.allowed.release()
+        self.read_again.acquire()
+        self.read_again.release()
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.allowed.release(1000)
+
+    def release(self) -> None:
+        self.released = True
+
+
+@pytest.fixture
+def capture(monkeypatch: pytest.MonkeyPatch) -> Any:
+    made: list[Capture] = []
+
+    def make(number: int) -> Capture:
+        made.append(Capture(number))
+        return made[-1]
+
+    monkeypatch.setattr(cv2, "VideoCapture", make)
+    return made
+
+
+def test_only_the_newest_picture_is_given(capture: list[Capture], monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = open_clip("webcam:0")
+    assert isinstance(clip, Camera) and clip.live and clip.frames is None and clip.rate == 20
+    source = capture[0]
+    source.read_again.acquire()  # that of the first picture
+    frames = iter(clip)
+    taken = [next(frames)]
+    source.step(3)
+    taken.append(next(frames))
+    source.step(1)
+    taken.append(next(frames))
+    times = [frame.pts for frame in taken]
+    assert times[0] == 0 and times == sorted(set(times))
+    for frame, number in zip(taken, (0, 3, 4), strict=True):
+        assert [plane.shape for plane in frame.planes] == clip.format.shapes
+        rgb = to_rgb(frame.planes, frame.format).astype(int)
+        assert np.abs(rgb - rgb_of(number)).mean() < 1.5
+        assert frame.view and np.abs(frame.view(64, 96).astype(int) - rgb_of(number)).max() == 0
+        assert frame.duration == 90000 // 20
+    source.stop()
+    assert list(frames) == [] and clip.notes == ["webcam:0 stopped giving pictures."]
+    clip.close()
+    assert source.released
+
+
+def test_it_stops_at_its_end(capture: list[Capture], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr(camera.time, "monotonic", lambda: next(clock))
+    with open_clip("webcam:0", end=3) as clip:
+        capture[0].allowed.release(500)
+        times = [frame.time for frame in clip]
+        capture[0].stop()
+    assert times[0] == 0 and max(times) < 3
+
+
+def test_a_camera_that_is_not_there(capture: list[Capture]) -> None:
+    with pytest.raises(InputError, match="webcam:7 gives no picture"):
+        open_clip("webcam:7")
+    assert capture[0].released
+    with pytest.raises(UsageError, match="webcam:0"):
+        open_clip("webcam:front")

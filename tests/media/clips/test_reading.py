@@ -1,0 +1,373 @@
+"""Clips that PyAV wrote come back with every frame, time and packet; whatever isn't a clip ends in one sentence."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import threading
+from fractions import Fraction
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from mattecli.errors import InputError, UsageError
+from mattecli.media.clips.frame import Frame
+from mattecli.media.clips.reading import Clip, open_clip
+from tests.media.clips.making import SAMPLES, make_clip, rgb_of
+
+
+def read(source: Path | str, **options: Any) -> tuple[Clip, list[Frame]]:
+    with open_clip(str(source), **options) as clip:
+        assert isinstance(clip, Clip)
+        return clip, list(clip)
+
+
+def assert_same(frames: list[Frame], made: list[list[Any]]) -> None:
+    assert len(frames) == len(made)
+    for frame, planes in zip(frames, made, strict=True):
+        assert [plane.shape for plane in frame.planes] == frame.format.shapes
+        for ours, theirs in zip(frame.planes, planes, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+class Pipe(io.BytesIO):
+    def seekable(self) -> bool:
+        return False
+
+
+def feed(monkeypatch: pytest.MonkeyPatch, stream: io.BytesIO) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel"),
+    [
+        ("a.mp4", "libx264", "yuv420p"),
+        ("a.mov", "libx264", "yuv444p"),
+        ("a.mp4", "libx265", "yuv420p10le"),
+        ("a.avi", "libx264", "yuv420p"),
+        ("a.ts", "libx264", "yuv420p"),
+        ("a.webm", "libvpx-vp9", "yuv420p"),
+        *(("a.mkv", "ffv1", f"yuv{c}p{d}") for c in (420, 422, 444) for d in ("", "10le", "12le")),
+    ],
+)
+@pytest.mark.parametrize("size", [(64, 96), (66, 98)])
+def test_every_level_of_every_frame(tmp_path: Path, name: str, codec: str, pixel: str, size: tuple[int, int]) -> None:
+    options = {"lossless": "1"} if "vp9" in codec else {}
+    made = make_clip(tmp_path / name, 5, size, codec=codec, pixel=pixel, options=options)
+    clip, frames = read(tmp_path / name)
+    assert_same(frames, made)
+    assert clip.notes == [] and clip.frames in (5, None)
+    assert [frame.time for frame in frames] == pytest.approx([n / 25 for n in range(5)], abs=1e-3)
+
+
+def test_an_odd_size_keeps_its_last_row_and_column(tmp_path: Path) -> None:
+    made = make_clip(tmp_path / "a.mkv", 3, (65, 97))
+    clip, frames = read(tmp_path / "a.mkv")
+    assert clip.format.shapes == [(65, 97), (33, 49), (33, 49)]
+    assert_same(frames, made)
+
+
+def test_a_clip_is_read_once(tmp_path: Path) -> None:
+    make_clip(tmp_path / "a.mkv", 3)
+    with open_clip(str(tmp_path / "a.mkv")) as clip:
+        assert len(list(clip)) == 3
+        with pytest.raises(RuntimeError, match="only once"):
+            list(clip)
+
+
+def test_planes_are_not_to_be_written_to(tmp_path: Path) -> None:
+    make_clip(tmp_path / "a.mp4", 2)
+    _, frames = read(tmp_path / "a.mp4")
+    with pytest.raises(ValueError, match="read-only"):
+        frames[0].planes[0][:] = 0
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_uneven_times_are_the_files_own(tmp_path: Path, suffix: str) -> None:
+    pts, base = [0, 3, 4, 9, 20, 21, 22, 40], Fraction(1, 90 if suffix == ".mp4" else 1000)
+    make_clip(tmp_path / f"a{suffix}", pts=pts, time_base=base)
+    clip, frames = read(tmp_path / f"a{suffix}")
+    assert [frame.pts * clip.time_base for frame in frames] == [n * base for n in pts]
+    assert [frame.duration * clip.time_base for frame in frames[:-1]] == [(b - a) * base for a, b in pairwise(pts)]
+
+
+def test_avi_with_b_frames_gets_its_times_in_order(tmp_path: Path) -> None:
+    make_clip(tmp_path / "a.avi", 12, codec="libx264", options={"bf": "3", "qp": "20", "preset": "medium"})
+    _, frames = read(tmp_path / "a.avi")
+    assert [frame.pts for frame in frames] == list(range(12))
+    light = [frame.planes[0].mean() for frame in frames]
+    assert light == sorted(light)
+
+
+def test_a_bitstream_without_times_gets_them_from_its_rate(tmp_path: Path) -> None:
+    make_clip(tmp_path / "a.h264", codec="libx264")
+    for rate, seconds in ((None, 1 / 25), (Fraction(10), 1 / 10)):
+        _, frames = read(tmp_path / "a.h264", rate=rate)
+        assert [frame.time for frame in frames] == pytest.approx([n * seconds for n in range(8)])
+
+
+def test_sound_subtitles_and_chapters_pass(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    lines, parts = [(0, 80, "hello"), (120, 200, "there")], [(0, 100, "one"), (100, 320, "two")]
+    make_clip(path, sound="pcm_s16le", subtitles=lines, chapters=parts, metadata={"title": "A clip"})
+    with av.open(str(path)) as container:
+        own = [(p.stream_index, p.pts, bytes(p)) for p in container.demux() if p.size and p.stream.type != "video"]
+    with open_clip(str(path)) as clip:
+        frames = list(clip)
+        packets = [packet for frame in frames for packet in frame.passing] + clip.trailing
+        assert [(p.stream_index, p.pts, bytes(p)) for p in packets] == own
+        assert [stream.type for stream in clip.others] == ["audio", "subtitle"]
+    assert clip.metadata["title"] == "A clip"
+    assert [chapter["metadata"]["title"] for chapter in clip.chapters] == ["one", "two"]
+    assert max(len(frame.passing) for frame in frames) <= 3
+    with open_clip(str(path), passing=False) as clip:
+        assert not any(frame.passing for frame in clip) and clip.others == clip.trailing == []
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.mp4", "libx264", {"qp": "20", "bf": "3", "preset": "medium", "x264-params": "keyint=12:open-gop=1"}),
+        ("a.mp4", "libx265", {"x265-params": "log-level=none:keyint=12:bframes=3"}),
+        ("a.ts", "libx264", {"qp": "20", "bf": "3", "preset": "medium", "g": "9"}),
+        ("a.avi", "libx264", {"qp": "20", "bf": "3", "preset": "medium", "g": "9"}),
+        ("a.mpg", "mpeg2video", {"g": "9", "bf": "2"}),
+        ("a.webm", "libvpx-vp9", {"g": "10", "lossless": "1"}),
+        ("a.mkv", "ffv1", {}),
+    ],
+)
+def test_a_part_is_the_same_frames(tmp_path: Path, name: str, codec: str, options: dict[str, str]) -> None:
+    make_clip(tmp_path / name, 30, codec=codec, options=options)
+    _, every = read(tmp_path / name)
+    for start, end in ((0.0, 0.2), (0.44, 0.72), (0.8, None)):
+        _, part = read(tmp_path / name, start=start, end=end)
+        wanted = [f for f in every if start - 1e-6 <= f.time - every[0].time < (end or 9) - 1e-6]
+        assert [frame.pts for frame in part] == [frame.pts - wanted[0].pts for frame in wanted]
+        assert_same(part, [frame.planes for frame in wanted])
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mov"])
+def test_a_part_starts_at_zero_and_keeps_its_sound_in_step(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    parts = [(0, 500, "one"), (500, 1000, "two")]
+    made = make_clip(path, 25, sound="pcm_s16le", chapters=parts, options={"g": "6"})
+    with open_clip(str(path), start=0.4, end=0.68) as clip:
+        frames = list(clip)
+        assert_same(frames, made[10:17])
+        assert [frame.time for frame in frames] == pytest.approx([n / 25 for n in range(7)])
+        packets = [packet for frame in frames for packet in frame.passing] + clip.trailing
+        heard = {float(p.pts * p.time_base): np.frombuffer(bytes(p), "<i2") for p in packets}
+    assert 0 <= min(heard) < 0.05 and 0.2 < max(heard) < 0.28
+    for time, samples in heard.items():
+        assert samples[0] == pytest.approx(round((time + 0.4) * SAMPLES), abs=9)  # Matroska's times are whole ms
+    assert (clip.frames, clip.duration) == (7, pytest.approx(0.28))
+    times = [(c["start"] * c["time_base"], c["end"] * c["time_base"]) for c in clip.chapters]
+    assert times == [(0, Fraction(1, 10)), (Fraction(1, 10), Fraction(28, 100))]
+
+
+def test_only_an_end_moves_nothing(tmp_path: Path) -> None:
+    make_clip(tmp_path / "a.mkv", pts=[40 * n + 80 for n in range(8)], time_base=Fraction(1, 1000))
+    _, frames = read(tmp_path / "a.mkv", end=0.2)
+    assert [frame.pts for frame in frames] == [80, 120, 160, 200, 240]
+    _, frames = read(tmp_path / "a.mkv", start=0)
+    assert [frame.pts for frame in frames] == [40 * n for n in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("times", "error", "says"),
+    [
+        ({"start": 5.0}, InputError, "ends before"),
+        ({"start": 0.09, "end": 0.1}, InputError, "no picture in the part"),
+        ({"start": 0.2, "end": 0.1}, UsageError, "end after it starts"),
+    ],
+)
+def test_a_part_of_nothing_is_refused(tmp_path: Path, times: Any, error: type[Exception], says: str) -> None:
+    make_clip(tmp_path / "a.mkv")
+    with pytest.raises(error, match=says):
+        open_clip(str(tmp_path / "a.mkv"), **times)
+
+
+def test_stdin_as_a_pipe_and_as_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_clip(tmp_path / "a.mkv")
+    whole = make_clip(tmp_path / "a.mp4", 12, (192, 256))
+    feed(monkeypatch, Pipe((tmp_path / "a.mkv").read_bytes()))
+    clip, frames = read("-", start=0.08, hwaccel="auto")
+    assert_same(frames, made[2:])
+    assert clip.name == "stdin"
+    feed(monkeypatch, io.BytesIO((tmp_path / "a.mp4").read_bytes()))
+    assert_same(read("-")[1], whole)
+    feed(monkeypatch, Pipe((tmp_path / "a.mp4").read_bytes()))
+    with pytest.raises(InputError, match="MP4 and MOV often can't be read from a pipe"):
+        open_clip("-")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are files on POSIX systems only")
+def test_a_named_pipe_is_opened_once(tmp_path: Path) -> None:
+    made = make_clip(tmp_path / "a.mkv")
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes((tmp_path / "a.mkv").read_bytes()))
+    writer.start()
+    _, frames = read(tmp_path / "pipe", hwaccel="auto", start=0.04)
+    writer.join()
+    assert_same(frames, made[1:])
+
+
+def test_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("http_proxy", raising=False)
+    made = make_clip(tmp_path / "a.mkv")
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args, directory=str(tmp_path))
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        clip, frames = read(f"{address}/a.mkv")
+        assert_same(frames, made)
+        assert not clip.live
+        with pytest.raises(InputError, match="can't be opened"):
+            open_clip(f"{address}/none.mkv")
+        server.shutdown()
+
+
+def test_a_name_with_a_colon_and_a_percent_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = make_clip(tmp_path / "a.mkv")
+    (tmp_path / "a.mkv").rename(tmp_path / "take 1:2 %d*.mkv")
+    assert_same(read("take 1:2 %d*.mkv")[1], made)
+
+
+def test_what_is_no_clip_ends_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "junk.mp4").write_bytes(b"not a clip" * 100)
+    make_clip(tmp_path / "whole.mp4")
+    (tmp_path / "cut.mp4").write_bytes((tmp_path / "whole.mp4").read_bytes()[:900])
+    with av.open(str(tmp_path / "song.mkv"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=SAMPLES, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.sample_rate = SAMPLES
+        container.mux(stream.encode(frame))
+    for name, says in {
+        "none.mp4": "does not exist",
+        "empty.mp4": "is empty",
+        "junk.mp4": "no clip of a known format",
+        "cut.mp4": "damaged or cut short",
+        "song.mkv": "sound but no picture",
+        "": "is a folder",
+    }.items():
+        with pytest.raises(InputError, match=says) as caught:
+            open_clip(str(tmp_path / name))
+        assert str(tmp_path / name) in str(caught.value) and str(caught.value).count(". ") == 0
+    with pytest.raises(InputError, match="protocol not found"):
+        open_clip("nonsense://clip.mp4")
+
+
+def test_no_frame_at_all(tmp_path: Path) -> None:
+    make_clip(tmp_path / "a.mp4", 3)
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    start = data.find(b"mdat") + 4
+    data[start : data.find(b"moov") - 4] = bytes(data.find(b"moov") - 4 - start)
+    (tmp_path / "a.mp4").write_bytes(data)
+    with pytest.raises(InputError, match="no picture that can be decoded"):
+        open_clip(str(tmp_path / "a.mp4"))
+
+
+def test_a_clip_cut_short_gives_what_is_there_and_says_so(tmp_path: Path) -> None:
+    made = make_clip(tmp_path / "a.mkv", 25)
+    data = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "a.mkv").write_bytes(data[: len(data) * 2 // 3])
+    clip, frames = read(tmp_path / "a.mkv")
+    assert 10 < len(frames) < 20
+    assert_same(frames, made[: len(frames)])
+    assert any("cut short" in note for note in clip.notes)
+
+
+def test_a_packet_that_cannot_be_decoded_is_skipped(tmp_path: Path) -> None:
+    """Its frame before stays on, so that nothing moves against the sound."""
+    path = tmp_path / "a.mp4"
+    make_clip(path, options={"g": "1"})
+    with av.open(str(path)) as container:
+        place, size = next((p.pos, p.size) for n, p in enumerate(container.demux(video=0)) if n == 3)
+    data = bytearray(path.read_bytes())
+    data[place : place + size] = bytes(size)
+    path.write_bytes(data)
+    clip, frames = read(path)
+    assert [round(frame.time * 25) for frame in frames] == [0, 1, 2, 4, 5, 6, 7]
+    assert frames[2].duration == 2 * frames[1].duration
+    assert clip.notes == ["What could not be decoded was skipped (1 packet)."]
+
+
+def test_a_cover_picture_is_not_the_video(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        cover: Any = container.add_stream("mjpeg", rate=1, options={"color_range": "2"})
+        cover.width, cover.height, cover.pix_fmt = 256, 256, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        video: Any = container.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        container.mux(cover.encode(av.VideoFrame(256, 256, "yuvj420p")))
+        for index in range(3):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(rgb_of(index), "rgb24")))
+        container.mux(video.encode(None))
+    clip, frames = read(path)
+    assert (clip.format.width, len(frames)) == (96, 3)
+
+
+def test_hardware_that_is_not_there(tmp_path: Path) -> None:
+    made = make_clip(tmp_path / "a.mkv")
+    clip, frames = read(tmp_path / "a.mkv", hwaccel="auto")  # no hardware decodes FFV1
+    assert_same(frames, made)
+    assert clip.decoder.startswith("ffv1, software")
+    assert read(tmp_path / "a.mkv")[0].decoder == "ffv1, software"
+    with pytest.raises(UsageError, match="FFmpeg was built without nonsense"):
+        open_clip(str(tmp_path / "a.mkv"), hwaccel="nonsense")
+    for device in av.codec.hwaccel.hwdevices_available()[:1]:
+        with pytest.raises(UsageError, match=f"can't be decoded by {device}"):
+            open_clip(str(tmp_path / "a.mkv"), hwaccel=device)
+
+
+def test_a_hardware_decoder_is_named_and_one_that_fails_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in: there is no such hardware where these tests run."""
+    from mattecli.media.clips import decoding, reading
+
+    made = make_clip(tmp_path / "a.mkv")
+    plain = decoding.Decoding.__init__
+
+    def answer(self: Any, source: Any, hwaccel: Any, passing: bool) -> None:
+        if hwaccel == "cuda":
+            raise PermissionError(1, "Operation not permitted")
+        plain(self, source, None, passing)
+
+    monkeypatch.setattr(decoding.Decoding, "__init__", answer)
+    monkeypatch.setattr(reading, "hwdevices_available", lambda: ["cuda", "vaapi"])
+    monkeypatch.setattr(reading, "HWAccel", lambda device, **options: device)
+    clip, frames = read(tmp_path / "a.mkv", hwaccel="auto")
+    assert_same(frames, made)
+    assert clip.decoder == "ffv1, vaapi"
+    with pytest.raises(UsageError, match="cuda: operation not permitted"):
+        open_clip(str(tmp_path / "a.mkv"), hwaccel="cuda")
+
+
+def test_decoding_gives_no_more_than_it_is_asked_for(tmp_path: Path) -> None:
+    """Memory stays flat: after a few frames of many, most of the file is still unread."""
+    make_clip(tmp_path / "a.mkv", 200, sound="pcm_s16le")
+    with open_clip(str(tmp_path / "a.mkv")) as clip:
+        assert isinstance(clip, Clip) and clip.container
+        frames = iter(clip)
+        for _ in range(5):
+            frame = next(frames)
+        rest = sum(1 for packet in clip.container.demux(video=0) if packet.size)
+    assert frame.pts == 160 and rest > 120

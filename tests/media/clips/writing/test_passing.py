@@ -1,0 +1,194 @@
+"""Sound, subtitles, attachments, chapters and metadata on their way through a sink."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import sys
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from mattecli.media.clips.frame import Format
+from mattecli.media.clips.writing import Target, open_sink
+
+
+@pytest.mark.parametrize(
+    ("source", "goal", "sound"),
+    [
+        ("a.mp4", "b.mp4", "aac"),
+        ("a.mp4", "b.mov", "aac"),
+        ("a.mp4", "b.mkv", "aac"),
+        ("a.mkv", "b.mp4", "aac"),
+        ("a.mkv", "b.mkv", "libopus"),
+        ("a.mkv", "b.mp4", "libopus"),
+        ("a.mkv", "b.webm", "libopus"),
+        ("a.webm", "b.mkv", "libopus"),
+        ("a.mov", "b.mov", "pcm_s16le"),
+        ("a.mov", "b.mkv", "pcm_s24le"),
+        ("a.mkv", "b.mkv", "flac"),
+        ("a.mp4", "b.mkv", "libmp3lame"),
+        ("a.mkv", "b.avi", "libmp3lame"),
+        ("a.ts", "b.mp4", "aac"),
+        ("a.ts", "b.mkv", "aac"),
+    ],
+)
+def test_sound_is_copied_where_it_fits(tmp_path, input_clip, rewrite, reread, source, goal, sound):
+    path = input_clip(source, sound=sound)
+    sink = rewrite(path, Target(tmp_path / goal))
+    before, after = reread(path), reread(tmp_path / goal)
+    assert sink.notes == []
+    assert len(after.others[1]) == len(before.others[1])
+    if source != "a.ts":  # whose packets lose their ADTS headers
+        assert after.md5(1) == before.md5(1)
+    if goal != "b.avi":  # which has no stamps
+        assert [float(t) for t in after.times] == pytest.approx([float(t) for t in before.times], abs=0.00051)
+        heard = [float(packet.pts * packet.time_base) for packet in after.others[1]]
+        assert heard == pytest.approx([float(p.pts * p.time_base) for p in before.others[1]], abs=0.00051)
+        language = before.container.streams[1].metadata.get("language")
+        known = "ger" if goal == "b.mov" and language else language
+        assert after.container.streams[1].metadata.get("language") == known
+
+
+@pytest.mark.parametrize(
+    ("source", "sound", "goal", "becomes"),
+    [
+        ("a.mp4", "aac", "b.webm", "Opus"),
+        ("a.mkv", "libopus", "b.mov", "AAC"),
+        ("a.mov", "pcm_s16le", "b.webm", "Opus"),
+        ("a.mkv", "libopus", "b.avi", "MP3"),
+    ],
+)
+@pytest.mark.parametrize("layout", ["mono", "stereo", "5.1"])
+def test_sound_is_transcoded_where_it_must(tmp_path, input_clip, rewrite, reread, source, sound, goal, becomes, layout):
+    path = input_clip(source, sound=sound, layout=layout)
+    sink = rewrite(path, Target(tmp_path / goal))
+    assert f"transcoded to {becomes}" in sink.notes[0]
+    after = reread(tmp_path / goal)
+    stream = after.container.streams.audio[0]
+    assert stream.codec_context.codec.canonical_name == becomes.lower()
+    decoder = stream.codec_context
+    samples = [f.to_ndarray() for p in after.others[1] for f in decoder.decode(p)]
+    rate = decoder.sample_rate
+    heard = sum(s.shape[-1] // (1 if s.shape[0] > 1 else decoder.layout.nb_channels) for s in samples) / rate
+    assert heard == pytest.approx(0.5, abs=0.06)
+    assert max(np.abs(s.astype(np.float64)).max() for s in samples) > 0.3
+    start = after.others[1][0].pts * after.others[1][0].time_base
+    assert abs(start) <= 0.051
+
+
+def test_sound_can_be_left_out(tmp_path, input_clip, rewrite, reread):
+    path = input_clip("a.mp4", sound="aac", text="mov_text")
+    rewrite(path, Target(tmp_path / "b.mp4", audio="none"))
+    assert [s.type for s in reread(tmp_path / "b.mp4").container.streams] == ["video", "subtitle"]
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "goal", "codec", "note"),
+    [
+        ("a.mp4", "mov_text", "b.mov", "mov_text", ""),
+        ("a.mkv", "srt", "b.mkv", "subrip", ""),
+        ("a.mkv", "ass", "b.mkv", "ass", ""),
+        ("a.mkv", "srt", "b.mp4", "mov_text", "transcoded to mov_text"),
+        ("a.mkv", "ass", "b.mp4", "mov_text", "transcoded to mov_text"),
+        ("a.mp4", "mov_text", "b.mkv", "subrip", "transcoded to SubRip"),
+        ("a.mkv", "srt", "b.webm", "webvtt", "transcoded to WebVTT"),
+        ("a.webm", "webvtt", "b.mp4", "mov_text", "transcoded to mov_text"),
+    ],
+)
+def test_subtitles_pass(tmp_path, input_clip, rewrite, reread, source, text, goal, codec, note):
+    sink = rewrite(input_clip(source, text=text), Target(tmp_path / goal))
+    after = reread(tmp_path / goal)
+    stream = after.container.streams.subtitles[0]
+    assert stream.codec_context.codec.canonical_name == codec
+    assert stream.metadata["language"] == "fra"
+    assert len(sink.notes) == bool(note) and (not note or note in sink.notes[0])
+    said = [(p.pts * p.time_base, p.duration * p.time_base, bytes(p)) for p in after.others[1] if b"Line" in bytes(p)]
+    assert [float(start) for start, _, _ in said] == pytest.approx([0, 0.25], abs=0.001)
+    assert [float(length) for _, length, _ in said] == pytest.approx([0.2, 0.2], abs=0.001)
+    assert b"Line 6" in said[1][2]
+
+
+def test_subtitles_that_nothing_can_hold_are_left_out(tmp_path, input_clip, rewrite, reread):
+    sink = rewrite(input_clip("a.mkv", text="srt"), Target(tmp_path / "b.avi"))
+    assert "Subtitles (subrip) were left out" in sink.notes[0]
+    assert len(reread(tmp_path / "b.avi").container.streams) == 1
+
+
+def test_attachments_stay_in_matroska_and_are_named_elsewhere(tmp_path, input_clip, rewrite, reread):
+    path = input_clip("a.mkv", font=b"not a font" * 10)
+    rewrite(path, Target(tmp_path / "b.mkv"))
+    attached = reread(tmp_path / "b.mkv").container.streams[1]
+    assert (attached.type, attached.data) == ("attachment", b"not a font" * 10)
+    assert attached.metadata["filename"] == "font.ttf"
+    sink = rewrite(path, Target(tmp_path / "b.mp4"))
+    assert "attachment" in sink.notes[0] and "left out" in sink.notes[0]
+
+
+@pytest.mark.parametrize("goal", ["b.mp4", "b.mov", "b.mkv", "b.webm", "b.avi"])
+def test_title_creation_time_and_chapters_pass(tmp_path, input_clip, rewrite, reread, goal):
+    half = {"id": 1, "start": 0, "end": 250, "time_base": Fraction(1, 1000), "metadata": {"title": "First"}}
+    rest = half | {"id": 2, "start": 250, "end": 500, "metadata": {"title": "Second"}}
+    sink = rewrite(input_clip("a.mp4", chapters=[half, rest]), Target(tmp_path / goal))
+    after = reread(tmp_path / goal).container
+    assert after.metadata.get("title", after.metadata.get("TITLE")) == "A title"
+    if goal == "b.avi":
+        assert "Chapters" in sink.notes[0]
+        return
+    found = [(c["start"] * c["time_base"], c["end"] * c["time_base"], c["metadata"]["title"]) for c in after.chapters()]
+    assert found == [(0, Fraction(1, 4), "First"), (Fraction(1, 4), Fraction(1, 2), "Second")]
+    made = {key.lower(): value for key, value in after.metadata.items()}.get("creation_time", "")
+    assert made.startswith("2020-02-02T10:00:00")
+
+
+@pytest.mark.parametrize("goal", ["b.mov", "b.mp4", "b.mkv"])
+def test_a_time_code_stays(tmp_path, input_clip, rewrite, reread, goal):
+    path = input_clip("a.mov", sound="aac", timecode="01:02:03:04")
+    sink = rewrite(path, Target(tmp_path / goal))
+    assert sink.notes == []
+    after = reread(tmp_path / goal)
+    found = {key.lower(): value for key, value in after.video.metadata.items()} | after.container.metadata
+    assert found["timecode"] == "01:02:03:04"
+    assert [stream.type for stream in after.container.streams] == ["video", "audio", "data"][: 2 + (goal != "b.mkv")]
+
+
+@pytest.mark.parametrize("container", [".mkv", ".mp4"])
+def test_sound_goes_to_stdout_too(input_clip, rewrite, reread, monkeypatch, container):
+    path = input_clip("a.mp4", sound="aac")
+    buffer = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", type("Out", (), {"buffer": buffer}))
+    rewrite(path, Target(None, container=container))
+    before, after = reread(path), reread(io.BytesIO(buffer.getvalue()))
+    assert after.md5(1) == before.md5(1)
+    assert [float(t) for t in after.times] == pytest.approx([float(t) for t in before.times], abs=0.00051)
+
+
+def test_a_broadcast_that_changes_its_channels_stays_as_it_began(tmp_path, input_clip, origin, frames, reread):
+    parts = [input_clip(f"{layout}.ts", sound="aac", layout=layout).read_bytes() for layout in ("stereo", "5.1")]
+    format = Format(64, 96)
+    with av.open(io.BytesIO(b"".join(parts))) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.size]
+        sink = open_sink(
+            Target(tmp_path / "b.webm"), format, origin(others=[container.streams.audio[0]], trailing=packets)
+        )
+        sink.write(frames(format, (0,))[0])
+        sink.close()
+    after = reread(tmp_path / "b.webm")
+    decoder = after.container.streams.audio[0].codec_context
+    heard = [frame for packet in after.others[1] for frame in decoder.decode(packet)]
+    assert {frame.layout.nb_channels for frame in heard} == {2}
+    assert sum(frame.samples for frame in heard) / 48000 > 0.9
+
+
+def test_sound_whose_stamps_stand_still_is_moved_on(tmp_path, input_clip, origin, frames, reread):
+    format = Format(64, 96)
+    with av.open(str(input_clip("a.mkv", sound="flac"))) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.size]
+        packets[2].pts = packets[2].dts = packets[1].dts
+        clip = origin(others=[container.streams.audio[0]], trailing=packets)
+        sink = open_sink(Target(tmp_path / "b.mp4"), format, clip)
+        sink.write(frames(format, (0,))[0])
+        sink.close()
+    assert reread(tmp_path / "b.mp4").md5(1) == hashlib.md5(b"".join(map(bytes, packets))).hexdigest()

@@ -1,0 +1,121 @@
+"""Clips in segments: the joined file is what one go would have made, and an end in between loses little."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from mattecli.errors import UsageError
+from mattecli.media.clips.frame import Format
+from mattecli.media.clips.writing import Target, open_sink
+
+SMALL = Format(64, 96)
+SECOND = 600
+LONG = tuple(k * 4 * SECOND + (k * 37) % 11 for k in range(14))
+"""Three segments of 20 s, at a variable rate."""
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "alpha"),
+    [
+        ("a.mp4", "h264", False),
+        ("a.mov", "h264", False),
+        ("a.mkv", "h264", False),
+        ("a.mp4", "hevc", False),
+        ("a.mkv", "hevc", False),
+        ("a.webm", "vp9", True),
+        ("a.mov", "prores", True),
+        ("a.mkv", "ffv1", True),
+        ("a.mp4", "av1", False),
+    ],
+)
+def test_joined_segments_are_like_one_go(tmp_path, origin, frames, reread, name, codec, alpha):
+    format = Format(64, 96, alpha=alpha)
+    made = frames(format, LONG, last=333)
+    whole = open_sink(Target(tmp_path / f"whole_{name}", codec=codec), format, origin())
+    parts = open_sink(Target(tmp_path / name, codec=codec), format, origin(), segments=tmp_path / "parts")
+    for frame in made:
+        whole.write(frame)
+        parts.write(frame)
+    assert len([n for n in names(tmp_path / "parts") if n[0] != "." and n.endswith(name[1:])]) == 2
+    whole.close()
+    parts.close()
+    assert names(tmp_path) == sorted([name, f"whole_{name}"])
+    decoder = "libvpx-vp9" if codec == "vp9" else ""
+    one, joined = reread(tmp_path / f"whole_{name}", decoder), reread(tmp_path / name, decoder)
+    assert joined.times == one.times
+    assert joined.video.codec_context.codec_tag == one.video.codec_context.codec_tag
+    for index in range(len(made)):
+        for a, b in zip(joined.planes(index), one.planes(index), strict=True):
+            assert np.abs(a.astype(int) - b).mean() <= 2 << (one.pictures[0].format.components[0].bits - 8)
+    if name.endswith("mp4"):
+        assert joined.container.duration == pytest.approx(one.container.duration, abs=2000)
+
+
+def test_the_next_run_goes_on_behind_whole_segments(tmp_path, origin, frames, reread):
+    made = frames(SMALL, LONG)
+    target, parts = Target(tmp_path / "a.mp4"), tmp_path / "parts"
+    sink = open_sink(target, SMALL, origin(), segments=parts)
+    assert sink.done_until is None
+    for frame in made[:8]:
+        sink.write(frame)
+    sink.abort()
+    assert names(tmp_path) == ["parts"]
+    sink = open_sink(target, SMALL, origin(), segments=parts)
+    assert sink.done_until == LONG[4]
+    for frame in made[5:]:
+        sink.write(frame)
+    sink.close()
+    assert reread(tmp_path / "a.mp4").times == [Fraction(pts, SECOND) for pts in LONG]
+    assert names(tmp_path) == ["a.mp4"]
+
+
+def test_frames_that_are_there_are_passed_over(tmp_path, origin, frames, reread):
+    made = frames(SMALL, LONG)
+    for count in (8, 12, 14):  # ended twice
+        sink = open_sink(Target(tmp_path / "a.mkv"), SMALL, origin(), segments=tmp_path / "parts")
+        for frame in made[:count]:
+            sink.write(frame)
+        if count == 14:
+            sink.close()
+    assert [float(t) for t in reread(tmp_path / "a.mkv").times] == pytest.approx([p / SECOND for p in LONG], abs=0.0006)
+
+
+def test_segments_of_other_settings_are_refused(tmp_path, origin, frames):
+    sink = open_sink(Target(tmp_path / "a.mp4"), SMALL, origin(), segments=tmp_path / "parts", key="beach.jpg")
+    for frame in frames(SMALL, LONG):
+        sink.write(frame)
+    sink.abort()
+    for target, key in (
+        (Target(tmp_path / "a.mp4"), "forest.jpg"),
+        (Target(tmp_path / "a.mp4", quality=30), "beach.jpg"),
+    ):
+        with pytest.raises(UsageError, match="other settings"):
+            open_sink(target, SMALL, origin(), segments=tmp_path / "parts", key=key)
+    assert names(tmp_path) == ["parts"]
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a_%03d.png"])
+def test_what_has_no_segments_says_so(tmp_path, origin, name):
+    with pytest.raises(UsageError, match="segments"):
+        open_sink(Target(tmp_path / name), SMALL, origin(), segments=tmp_path / "parts")
+
+
+@pytest.mark.parametrize("goal", ["b.mp4", "b.mkv"])
+def test_sound_is_read_again_for_the_join(tmp_path, input_clip, rewrite, reread, goal):
+    path = input_clip("a.mp4", sound="aac", text="mov_text")
+    rewrite(path, Target(tmp_path / goal), segments=tmp_path / "parts")
+    before, after = reread(path), reread(tmp_path / goal)
+    assert [float(t) for t in after.times] == pytest.approx([float(t) for t in before.times], abs=0.00051)
+    assert after.md5(1) == before.md5(1)
+    assert [float(p.pts * p.time_base) for p in after.others[1]] == pytest.approx(
+        [float(p.pts * p.time_base) for p in before.others[1]], abs=0.00051
+    )
+    assert after.container.metadata["title"] == "A title"
+    assert any(b"Line 6" in bytes(packet) for packet in after.others[2])
