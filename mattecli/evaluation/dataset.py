@@ -40,6 +40,11 @@ class Dataset:
     surplus: tuple[str, ...]
     trimaps: bool
 
+    @property
+    def steps(self) -> int:
+        """How many images there are to measure."""
+        return sum(item.source is not None for item in self.items)
+
 
 def pair(
     sources: Path, truths: Path, trimaps: Path | None = None, *, match: str = "*", limit: int | None = None
@@ -87,9 +92,14 @@ def read_matte(path: Path) -> Plane:
 def read_truth(path: Path) -> Plane:
     """As `read_matte`; raises InputError for a mask of zeros and ones, which would count as black."""
     truth = read_matte(path)
-    if truth.max() == 1:
-        raise InputError(f"{path} holds 0 and 1; ground truth needs 0 to 255 (or 65535).")
+    check_levels(path, int(truth.max()))
     return truth
+
+
+def check_levels(path: Path, highest: int) -> None:
+    """Raises InputError for ground truth whose `highest` level says that it is a mask of zeros and ones."""
+    if highest == 1:
+        raise InputError(f"{path} holds 0 and 1; ground truth needs 0 to 255 (or 65535).")
 
 
 def is_mask(truth: Plane) -> bool:

@@ -51,6 +51,13 @@ def unknown(trimap: Plane) -> NDArray[np.bool_]:
     return region
 
 
+def as_float(plane: Plane) -> NDArray[np.float32]:
+    """A matte in [0, 1], single precision, of floating point, uint8 or uint16."""
+    if plane.dtype.kind == "u":
+        return plane.astype(np.float32) / np.float32(np.iinfo(plane.dtype).max)
+    return plane.astype(np.float32, copy=False)
+
+
 def sad(prediction: Plane, truth: Plane, region: Region = None) -> float:
     """Sum of absolute differences / 1000."""
     p, g, r = _planes(prediction, truth, region)
@@ -95,13 +102,7 @@ def _planes(prediction: Plane, truth: Plane, region: Region) -> tuple[Plane, Pla
         raise ValueError(f"two mattes [H, W] of one size are needed, not {prediction.shape} and {truth.shape}")
     if region is not None and (region.shape != truth.shape or region.dtype != np.bool_):
         raise ValueError(f"a boolean region of size {truth.shape} is needed, not {region.dtype} {region.shape}")
-    return _single(prediction), _single(truth), region
-
-
-def _single(plane: Plane) -> NDArray[np.float32]:
-    if plane.dtype.kind == "u":
-        return plane.astype(np.float32) / np.float32(np.iinfo(plane.dtype).max)
-    return plane.astype(np.float32, copy=False)
+    return as_float(prediction), as_float(truth), region
 
 
 def _total(values: Plane, region: Region) -> float:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-from mattecli.evaluation.metrics import METRICS
+from typing import Any, Literal
 
 Scores = dict[str, dict[str, float]]
 """`{"whole": {"sad": …}, "trimap": {…}}`; the second only where there are trimaps."""
@@ -13,22 +11,24 @@ Scores = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class Row:
-    """The scores of one image; `mask` says that its ground truth has no soft edge."""
+    """The scores of one image or clip; `mask` says that its ground truth has no soft edge."""
 
     name: str
     scores: Scores
     mask: bool
+    frames: int = 1
 
 
 @dataclass(frozen=True)
 class Report:
-    """`missing` names images without prediction, `failed` says why others could not be scored, `surplus` names
-    predictions without ground truth."""
+    """`missing` names images (or clips: `unit`) without prediction, `failed` says why others could not be scored,
+    `surplus` names predictions without ground truth."""
 
     rows: tuple[Row, ...]
     missing: tuple[str, ...]
     failed: dict[str, str]
     surplus: tuple[str, ...]
+    unit: Literal["images", "clips"] = "images"
 
     @property
     def expected(self) -> int:
@@ -46,20 +46,18 @@ class Report:
         return "masks" if self.rows and all(row.mask for row in self.rows) else "mattes"
 
     def mean(self) -> Scores:
-        """The plain mean over the images scored; empty if there are none."""
+        """The plain mean over the images or clips scored; empty if there are none."""
         if not self.rows:
             return {}
         return {
-            region: {
-                metric: sum(row.scores[region][metric] for row in self.rows) / len(self.rows) for metric in METRICS
-            }
-            for region in self.rows[0].scores
+            region: {metric: sum(row.scores[region][metric] for row in self.rows) / len(self.rows) for metric in scores}
+            for region, scores in self.rows[0].scores.items()
         }
 
     def record(self, per_image: bool = False) -> dict[str, Any]:
-        """The report as JSON wants it."""
+        """The report as JSON wants it; clips are always listed one by one."""
         record: dict[str, Any] = {
-            "images": len(self.rows),
+            self.unit: len(self.rows),
             "expected": self.expected,
             "truth": self.truth,
             "mean": self.mean(),
@@ -67,6 +65,9 @@ class Report:
             "failed": self.failed,
             "surplus": list(self.surplus),
         }
-        if per_image:
+        if self.unit == "clips":
+            record["frames"] = sum(row.frames for row in self.rows)
+            record["per_clip"] = [{"name": row.name, "frames": row.frames, **row.scores} for row in self.rows]
+        elif per_image:
             record["per_image"] = [{"name": row.name, **row.scores} for row in self.rows]
         return record

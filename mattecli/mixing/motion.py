@@ -11,23 +11,23 @@ from mattecli.mixing.sources import Pixels
 Matrix = NDArray[np.float64]
 Generator = np.random.Generator
 
-STILL = 0.25
+STILL = 0.35
 """Share of the things that do not move, and of the cameras that stand on a tripod."""
 
 
 def paths(canvas: tuple[int, int], frames: int, rng: Generator, strength: float = 1.0) -> list[Matrix]:
     """A 3 × 3 affine matrix a frame, from where a thing is in the first frame to where it is then, in canvas pixels.
 
-    A way there and back at up to three percent of the canvas a frame, with a swing around it, a slow turn and zoom,
+    A way there and back at up to 1.5 percent of the canvas a frame, with a swing around it, a slow turn and zoom,
     and a lean that comes and goes, all about a point of the canvas. `strength` scales them; one frame stands still.
     """
     if frames == 1 or rng.random() < STILL:
         return [np.eye(3)] * frames
     height, width = canvas
     side, pivot = min(canvas), np.array([rng.uniform(0.2, 0.8) * width, rng.uniform(0.2, 0.8) * height])
-    speed = strength * side * np.exp(rng.uniform(np.log(0.001), np.log(0.03)))
-    heading, turn, zoom = rng.uniform(0, 2 * np.pi), strength * rng.normal(0, 0.006), strength * rng.normal(0, 0.006)
-    swing, lean = strength * rng.normal(0, 0.012, 2) * side, strength * rng.normal(0, 0.04)
+    speed = strength * side * np.exp(rng.uniform(np.log(0.0005), np.log(0.015)))
+    heading, turn, zoom = rng.uniform(0, 2 * np.pi), strength * rng.normal(0, 0.004), strength * rng.normal(0, 0.004)
+    swing, lean = strength * rng.normal(0, 0.01, 2) * side, strength * rng.normal(0, 0.03)
     period, phase = rng.uniform(6, 40), rng.uniform(0, 2 * np.pi)
     far = rng.uniform(8, 20)
     matrices = []
@@ -47,7 +47,7 @@ def camera(canvas: tuple[int, int], frames: int, rng: Generator) -> list[Matrix]
     moving = paths(canvas, frames, rng, 0.6)
     if frames == 1 or rng.random() < 0.5:
         return moving
-    size, shake = np.exp(rng.uniform(np.log(3e-4), np.log(8e-3))) * min(canvas), np.zeros(2)
+    size, shake = np.exp(rng.uniform(np.log(3e-4), np.log(5e-3))) * min(canvas), np.zeros(2)
     shaken = []
     for matrix in moving:
         shaken.append(_affine(np.eye(2), shake) @ matrix)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +198,8 @@ class Mixture:
         else:
             shots, label = scene.in_place(picture, self._view(picture, stage, phase), stage), picture.label
         damage = Damage.draw(rng)
+        if stage.frames > 1 and damage.noise is None:  # what makes alphas flicker
+            damage = replace(damage, noise=rng.uniform(0, 0.02))
         return [(damage.apply(rgb, rng), alpha, known) for rgb, alpha, known in shots], label
 
     def _view(self, picture: Picture, stage: Stage, phase: Phase) -> Matrix:

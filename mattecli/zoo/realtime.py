@@ -138,7 +138,7 @@ class Recall(nn.Module):
         super().__init__()
         self.look = nn.Conv2d(features + 4, 16, 3, padding=1)
         self.gate = nn.Conv2d(16, 1, 3, padding=1)
-        nn.init.constant_(self.gate.bias, -2.0) if self.gate.bias is not None else None
+        nn.init.zeros_(self.gate.bias) if self.gate.bias is not None else None
 
     def forward(
         self, features: Tensor, guide: Tensor, slope: Tensor, intercept: Tensor, state: Tensor | None, frames: int
@@ -159,9 +159,10 @@ class Recall(nn.Module):
 
     def _share(self, x: Tensor, picture: Tensor, now: Tensor, before: Tensor, seen: Tensor) -> Tensor:
         mattes = [(((m[:, :3] * picture).sum(1, keepdim=True)) + m[:, 3:]).clamp(0, 1) for m in (now, before)]
-        signs = [*mattes, (mattes[0] - mattes[1]).abs(), (picture - seen).abs().mean(1, keepdim=True)]
+        changes = (mattes[0] - mattes[1]).abs(), (picture - seen).abs().mean(1, keepdim=True)
+        signs = [*mattes, *(10 * change for change in changes)]
         looked = F.relu(self.look(torch.cat((x, F.avg_pool2d(torch.cat(signs, 1), 2).to(x.dtype)), 1)))
-        share: Tensor = F.interpolate(self.gate(looked).float().sigmoid(), scale_factor=2.0, mode="bilinear")
+        share: Tensor = F.interpolate((4 * self.gate(looked).float()).sigmoid(), scale_factor=2.0, mode="bilinear")
         return share
 
 
@@ -258,7 +259,7 @@ class RealTime(nn.Module):
         `semantic` and `coarse` are cross-entropies with the area-averaged alpha at 1/8 and 1/2; `dice` of the latter
         makes a small subject count as much as a large one. All look only where
         the label is known; `boundary` teaches only from mattes. Clips add `temporal`, the squared error of alpha's
-        change from frame to frame (dtSSD's; weight 5 as in Lin et al. 2022).
+        change from frame to frame (dtSSD's).
         """
         maps, known = prediction.maps, batch.known
         edge = boundary(batch.alpha)
@@ -277,7 +278,7 @@ class RealTime(nn.Module):
         target, sure = _area(batch.alpha, maps["coarse"]), _area(known, maps["coarse"])
         terms["dice"] = 0.25 * losses.dice(maps["coarse"].sigmoid(), target, sure)
         if prediction.frames > 1:
-            terms["temporal"] = 5 * losses.temporal(prediction.alpha, batch.alpha, known, prediction.frames)
+            terms["temporal"] = 10 * losses.temporal(prediction.alpha, batch.alpha, known, prediction.frames)
         if "boundary" in maps:
             matte = (batch.label == Label.MATTE).float().view(-1, 1, 1, 1) * _area(known, maps["boundary"])
             target = _area(edge, maps["boundary"])

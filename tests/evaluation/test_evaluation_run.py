@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from mattecli.errors import InputError, UsageError
-from mattecli.evaluation import metrics
+from mattecli.evaluation import metrics, networks
 from mattecli.evaluation.dataset import is_mask, open_data, pair, read_matte, read_truth
-from mattecli.evaluation.run import evaluate, network
+from mattecli.evaluation.run import evaluate
 
 
 def disc(radius=10, size=(40, 48), soft=2.0):
@@ -61,6 +61,16 @@ def test_what_cannot_be_scored_is_told_and_the_rest_is_done(folders):
     assert "c.png" in report.failed["c"] and report.missing == ()
 
 
+def test_out_of_memory_is_one_images_failure(folders):
+    def predict(path):
+        if path.name == "a.png":
+            raise MemoryError
+        return read_matte(path)
+
+    report = evaluate(pair(folders / "pred", folders / "gt"), predict)
+    assert [row.name for row in report.rows] == ["sub/b"] and "a.png: not enough memory" in report.failed["a"]
+
+
 def test_trimaps_must_be_there_and_have_an_unknown_region(folders):
     (folders / "trimaps/a.png").unlink()
     write(folders / "trimaps/sub/b.png", disc(14, soft=0))
@@ -87,13 +97,15 @@ def test_folders_that_do_not_fit(folders):
         open_data(folders)
 
 
-class Constant:
-    def __init__(self, alpha):
-        self.alpha = alpha
+def constant(alpha):
+    """What `networks.photos` gives for a network that always answers `alpha`."""
 
-    def matte(self, rgb):
-        assert rgb.shape == (40, 48, 3) and rgb.dtype == np.uint8
-        return self.alpha.astype(np.float32) / 255 + 0.001
+    class Matter:
+        def matte(self, rgb):
+            assert rgb.shape == (40, 48, 3) and rgb.dtype == np.uint8
+            return alpha.astype(np.float32) / 255 + 0.001
+
+    return networks.photos(Matter())
 
 
 @pytest.mark.parametrize("kind", ["alphas", "masks"])
@@ -101,7 +113,7 @@ def test_a_network_is_scored_in_the_8_bits_of_its_file(tmp_path, kind):
     truth = disc(10, soft=2 if kind == "alphas" else 0)
     write(tmp_path / f"{kind}/p.png", truth)
     write(tmp_path / "images/p.jpg", np.zeros((40, 48, 3), np.uint8))
-    report = evaluate(open_data(tmp_path), network(Constant(np.minimum(disc(9), 250))))
+    report = evaluate(open_data(tmp_path), constant(np.minimum(disc(9), 250)))
     assert report.rows[0].scores == {"whole": pytest.approx(metrics.measure(np.minimum(disc(9), 250), truth))}
     assert report.truth == ("masks" if kind == "masks" else "mattes")
 
@@ -109,7 +121,7 @@ def test_a_network_is_scored_in_the_8_bits_of_its_file(tmp_path, kind):
 def test_trimaps_of_a_data_set_are_found(tmp_path):
     for folder, picture in (("images", disc()), ("alphas", disc()), ("trimaps", trimap(disc()))):
         write(tmp_path / folder / "p.png", picture)
-    report = evaluate(open_data(tmp_path), network(Constant(disc() - (disc() == 255))))
+    report = evaluate(open_data(tmp_path), constant(disc() - (disc() == 255)))
     assert set(report.mean()) == {"whole", "trimap"}
 
 

@@ -98,7 +98,7 @@ def test_the_temporal_term_sees_flicker_and_no_constant_error(network):
     prediction.alpha = (0.5 * still).requires_grad_()
     assert network.objective(prediction, batch)["temporal"] == 0
     prediction.alpha = still * torch.tensor([1.0, 0.8]).view(2, 1, 1, 1)
-    expected = 5 * (0.2 * still[0]).square().mean()
+    expected = 10 * (0.2 * still[0]).square().mean()
     torch.testing.assert_close(network.objective(prediction, batch)["temporal"], expected)
 
 

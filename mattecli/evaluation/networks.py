@@ -1,0 +1,60 @@
+"""What a network gives for photos and clips, in the 8 bits of the file that `mattecli` would write."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mattecli.errors import InputError
+from mattecli.evaluation.clip_dataset import Footage, read_pictures
+from mattecli.evaluation.clip_run import PredictClip
+from mattecli.evaluation.metrics import Plane
+from mattecli.evaluation.run import Predict
+from mattecli.inference import guided
+from mattecli.inference.frames import Steady, follow
+from mattecli.inference.network import Matter
+from mattecli.media.photos import read_photo
+
+
+def photos(matter: Matter) -> Predict:
+    """The network's alpha at the photo's full size; one photo at a time, from whichever thread."""
+    turn = threading.Lock()
+
+    def predict(path: Path) -> Plane:
+        rgb = read_photo(path).rgb
+        with turn, _enough_memory(path):
+            return _to_8_bits(matter.matte(rgb))
+
+    return predict
+
+
+def clips(matter: Matter, steady: Steady = "state") -> PredictClip:
+    """The network's alpha at full size, frame by frame in their order; `steady` as `inference.frames.follow` has it."""
+
+    def view(rgb: guided.Picture) -> guided.Picture:
+        return guided.resize(rgb, *matter.size_for(*rgb.shape[:2]))
+
+    def predict(source: Footage) -> Iterator[Plane]:
+        with _enough_memory(source.path):
+            for rgb, coarse in follow(matter, read_pictures(source), view, steady=steady):
+                yield _to_8_bits(guided.apply(rgb, coarse.slope, coarse.intercept))
+
+    return predict
+
+
+@contextlib.contextmanager
+def _enough_memory(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise InputError(f"{path}: not enough memory; try a smaller --size or --device cpu.") from error
+
+
+def _to_8_bits(alpha: Plane) -> Plane:
+    levels: Plane = np.rint(alpha * 255).astype(np.uint8)
+    return levels
