@@ -37,7 +37,7 @@ def parse(text: str) -> Background:
             raise UsageError(f"--bg {text} would leave the photo as it is; give a radius above 0.")
         radius = float(match[1]) if match[1] else None
         return lambda rgb, alpha: blur(rgb, alpha, radius or DEFAULT_BLUR * max(alpha.shape))
-    if (levels := _colour(text)) is not None:
+    if (levels := named_colour(text)) is not None:
         return lambda rgb, alpha: np.full_like(rgb, convert(levels, rgb.dtype))
     if not Path(text).is_file():
         raise UsageError(
@@ -50,7 +50,7 @@ def parse(text: str) -> Background:
     return lambda rgb, alpha: convert(cover(picture, *alpha.shape), rgb.dtype)
 
 
-def _colour(text: str) -> NDArray[np.uint8] | None:
+def named_colour(text: str) -> NDArray[np.uint8] | None:
     text = COLOURS.get(text.lower(), text)
     if re.fullmatch(r"#?[0-9a-fA-F]{6}", text):
         levels = list(bytes.fromhex(text[-6:]))

@@ -1,0 +1,237 @@
+"""Backgrounds of clips: their levels, their place and their time."""
+
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from mattecli.errors import UsageError
+from mattecli.inference import behind
+from mattecli.inference.behind import Blur, Moving, parse, plain, still
+from mattecli.media.clips.colour import to_planes, to_rgb
+from mattecli.media.clips.frame import BT601, BT2020, HLG, PQ, Colour, Format, Frame
+
+SHOWS = np.zeros((9, 16), np.float32)
+"""The alpha of an empty frame."""
+
+
+def frame(form, planes=(), pts=0, base=Fraction(1, 25)):
+    return Frame(form, list(planes), pts, 1, base)
+
+
+def first(planes):
+    return [int(plane[0, 0]) for plane in planes]
+
+
+class FakeClip:
+    """Flat frames, the n-th of grey 20·n, at `stamps` in `base`; the last lasts for `last`."""
+
+    opened = 0
+
+    def __init__(self, form, stamps, last=1, base=Fraction(1, 10)):
+        self.format, self.stamps, self.last, self.base = form, stamps, last, base
+        type(self).opened += 1
+        self.closed = False
+
+    def __iter__(self):
+        for number, pts in enumerate(self.stamps):
+            assert not self.closed
+            duration = self.stamps[number + 1] - pts if number + 1 < len(self.stamps) else self.last
+            rgb = np.full((self.format.height, self.format.width, 3), 20 * number, np.uint8)
+            yield Frame(self.format, to_planes(rgb, self.format), pts, duration, self.base)
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("colour", "depth", "rgb", "expected"),
+    [
+        (Colour(), 8, (255, 0, 0), (63, 102, 240)),
+        (Colour(BT601, 6, 6), 8, (255, 0, 0), (81, 90, 240)),
+        (Colour(full=True), 8, (255, 255, 255), (255, 128, 128)),
+        (Colour(), 10, (0, 0, 0), (64, 512, 512)),
+        # BT.2408, table 1: SDR white is 203 nits, 58 % of PQ's range and 75 % of HLG's
+        (Colour(BT2020, 9, PQ), 10, (255, 255, 255), (64 + 0.5807 * 876, 512, 512)),
+        (Colour(BT2020, 9, HLG), 10, (255, 255, 255), (64 + 0.75 * 876, 512, 512)),
+        (Colour(BT2020, 9, PQ), 10, (0, 0, 0), (64, 512, 512)),
+        # BT.2087: BT.709's red in BT.2020 is 0.6274, 0.0691, 0.0164 of light; here at gamma 2.4
+        (Colour(BT2020, 9, 14), 10, (255, 0, 0), None),
+    ],
+)
+def test_colours_have_the_levels_of_their_standard(colour, depth, rgb, expected):
+    form = Format(18, 32, colour, depth)
+    provider = plain(rgb)
+    planes = provider(frame(form), SHOWS)
+    assert [(plane.shape, plane.dtype) for plane in planes] == [(shape, form.dtype) for shape in form.shapes]
+    assert all(np.ptp(plane) == 0 for plane in planes)
+    if expected is None:
+        light = np.array([0.6274, 0.0691, 0.0164]) ** (1 / 2.4)
+        np.testing.assert_allclose(to_rgb(planes, form, 16)[0, 0] / 65535, light, atol=0.004)
+    else:
+        np.testing.assert_allclose(first(planes), expected, atol=1)
+    assert provider(frame(form, pts=1), SHOWS) is planes
+
+
+def test_a_picture_covers_the_frame_about_its_centre():
+    picture = np.zeros((40, 200, 3), np.uint8)
+    picture[:, 60:140] = 200
+    form = Format(20, 40, chroma="444")
+    rgb = to_rgb(still(picture)(frame(form), SHOWS), form)
+    assert np.abs(rgb.astype(int) - 200).max() <= 2
+    wide = Format(20, 40, chroma="444", aspect=Fraction(2))
+    rgb = to_rgb(still(picture)(frame(wide), SHOWS), wide).astype(int)
+    assert np.abs(rgb[:, 11:29] - 200).max() <= 3 and rgb[:, :9].max() <= 3
+
+
+@pytest.mark.parametrize(("chroma", "depth"), [("420", 8), ("422", 10), ("444", 8)])
+@pytest.mark.parametrize("radius", [None, 2, 9, 40])
+def test_blur_shows_nothing_of_the_subject(chroma, depth, radius):
+    form = Format(121, 167, depth=depth, chroma=chroma)
+    rgb = np.empty((121, 167, 3), np.uint8)
+    rgb[:] = np.linspace(60, 120, 167, dtype=np.uint8)[None, :, None]
+    clean = to_planes(rgb, form)
+    rgb[30:90, 50:110] = (255, 0, 0)
+    alpha = np.zeros((61, 84), np.float32)
+    alpha[14:46, 24:56] = 1
+    planes = Blur(radius)(frame(form, to_planes(rgb, form)), alpha)
+    assert [(plane.shape, plane.dtype) for plane in planes] == [(shape, form.dtype) for shape in form.shapes]
+    scale = 1 << (depth - 8)
+    error = [np.abs(plane.astype(int) - own) / scale for plane, own in zip(planes, clean, strict=True)]
+    assert max(part.max() for part in error) <= 25
+    assert error[0][:20].mean() <= 6
+
+
+def test_blur_is_a_gaussian_where_there_is_no_subject():
+    form = Format(128, 128, chroma="444")
+    rgb = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    planes = to_planes(rgb, form)
+    for found, own in zip(Blur(12)(frame(form, planes), SHOWS), planes, strict=True):
+        expected = cv2.GaussianBlur(own.astype(np.float32), (0, 0), 12, borderType=cv2.BORDER_REPLICATE)
+        assert np.abs(found - expected)[16:-16, 16:-16].max() <= 4
+
+
+def shown(moving, form, pts, base):
+    return round(
+        first(to_rgb(moving(frame(form, pts=pts, base=base), SHOWS), form)[..., :1].transpose(2, 0, 1))[0] / 20
+    )
+
+
+def test_a_clip_is_shown_by_its_own_stamps_and_starts_over():
+    form = Format(16, 24, chroma="444")
+    stamps, base = [7, 8, 11, 12], Fraction(1, 10)  # lasts 0.1, 0.3, 0.1 and 0.2 s: 0.7 s in all
+    moving = Moving(lambda: FakeClip(form, stamps, last=2, base=base))
+    numbers = [0, 1, 1, 1, 2, 3, 3]
+    expected = [numbers[tick % 7] for tick in range(30)]
+    assert [shown(moving, form, tick, base) for tick in range(30)] == expected
+    # at another rate, and just before a frame changes
+    moving = Moving(lambda: FakeClip(form, stamps, last=2, base=base))
+    ticks = [0, 9, 10, 39, 40, 49, 50, 69, 70, 80]
+    assert [shown(moving, form, tick, Fraction(1, 100)) for tick in ticks] == [
+        numbers[tick // 10 % 7] for tick in ticks
+    ]
+
+
+def test_a_clip_is_opened_once_a_pass_and_found_after_a_leap_either_way():
+    form = Format(16, 24, chroma="444")
+    FakeClip.opened = 0
+    moving = Moving(lambda: FakeClip(form, [0, 1, 2], base=Fraction(1)))
+    assert [shown(moving, form, tick, Fraction(1)) for tick in (0, 1, 2)] == [0, 1, 2]
+    assert FakeClip.opened == 1
+    assert shown(moving, form, 3_000_001, Fraction(1)) == 1
+    assert FakeClip.opened == 2
+    assert shown(moving, form, 2, Fraction(1)) == 2
+    alone = Moving(lambda: FakeClip(form, [5], last=0))
+    assert [shown(alone, form, tick, Fraction(1)) for tick in (0, 9)] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        Format(30, 50, Colour(BT601, 6, 6)),
+        Format(31, 41, Colour(full=True), chroma="422"),
+        Format(480, 270, depth=10),
+        Format(90, 160, aspect=Fraction(4, 3)),
+        Format(48, 64, Colour(BT2020, 9, 14), 10),
+        Format(48, 64, Colour(BT2020, 9, PQ), 10),
+        Format(48, 64, alpha=True),
+    ],
+    ids=lambda form: f"{form.height}x{form.width}, {form.colour.transfer}",
+)
+@pytest.mark.parametrize(
+    "form", [Format(54, 96), Format(53, 97, Colour(full=True), 10, "444")], ids=["8 bits", "10 bits"]
+)
+def test_a_clip_is_brought_to_the_frames_size_and_colours(own, form):
+    class Grey(FakeClip):
+        def __iter__(self):
+            rgb = np.full((own.height, own.width, 3), (120, 90, 60), np.uint8)
+            planes = to_planes(behind.in_colour(rgb, own.colour), own)
+            yield Frame(own, [*planes, np.zeros_like(planes[0])] if own.alpha else planes, 0, 1, self.base)
+
+    planes = Moving(lambda: Grey(own, [0]))(frame(form), SHOWS)
+    assert [(plane.shape, plane.dtype) for plane in planes] == [(shape, form.dtype) for shape in form.shapes]
+    assert np.abs(to_rgb(planes, form).astype(int) - (120, 90, 60)).max() <= (6 if own.colour.hdr else 3)
+
+
+def test_a_clip_of_the_same_format_is_not_touched():
+    form = Format(54, 96)
+    planes = [np.random.default_rng(0).integers(0, 256, shape, np.uint8) for shape in form.shapes]
+
+    class Noise(FakeClip):
+        def __iter__(self):
+            yield Frame(form, planes, 0, 1, self.base)
+
+    found = Moving(lambda: Noise(form, [0]))(frame(form), SHOWS)
+    assert all(a is b for a, b in zip(found, planes, strict=True))
+
+
+def test_what_the_text_says(tmp_path):
+    assert parse("transparent") is None
+    form = Format(32, 48)
+    empty = frame(form, to_planes(np.full((32, 48, 3), 77, np.uint8), form))
+    white = to_planes(np.full((32, 48, 3), 255, np.uint8), form)
+    for text in ("white", "#fff", "#FFFFFF", "255,255,255"):
+        assert first(parse(text)(empty, SHOWS)) == first(white)
+    assert np.abs(parse("blur:3")(empty, SHOWS)[0].astype(int) - empty.planes[0]).max() <= 1
+    cv2.imwrite(str(tmp_path / "beach.png"), np.full((9, 9, 3), (0, 0, 255), np.uint8))
+    assert first(parse(str(tmp_path / "beach.png"))(empty, SHOWS)) == [63, 102, 240]
+    write_clip(tmp_path / "sea.mkv", form)
+    (tmp_path / "sea.mkv").rename(tmp_path / "sea")
+    moving = parse(str(tmp_path / "sea"))
+    levels = [first(moving(frame(form, pts=pts, base=Fraction(1, 10)), SHOWS))[0] for pts in (0, 1, 2, 3, 5)]
+    assert levels == [40, 80, 120, 40, 120]
+
+
+def write_clip(path, form):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", 10, width=form.width, height=form.height, pix_fmt="yuv420p")
+        for level in (40, 80, 120):
+            picture = av.VideoFrame(form.width, form.height, "yuv420p")
+            for plane, value in zip(picture.planes, (level, 128, 128), strict=True):
+                plane.update(bytes([value]) * plane.buffer_size)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("nowhere.mp4", "no file, no colour"),
+        ("blur:0", "radius above 0"),
+        ("blur:x", "no file, no colour"),
+        ("-", "only once"),
+        ("webcam:0", "only once"),
+        ("{}/broken.jpg", "broken.jpg"),
+        ("{}/text.mp4", "text.mp4"),
+        ("{}", "folder"),
+        ("{}/shot_%03d.png", "shot_"),
+    ],
+)
+def test_what_cannot_be_a_background_is_said(text, says, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "text.mp4").write_text("no clip" * 100)
+    with pytest.raises(UsageError, match=says) as caught:
+        parse(text.format(tmp_path))
+    assert str(caught.value).startswith("--bg ")
