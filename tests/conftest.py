@@ -20,11 +20,11 @@ def synthetic(key, shape):
     random = np.random.RandomState(zlib.crc32(key.encode()) & 0x7FFFFFFF)
     if key.endswith("num_batches_tracked"):
         return np.asarray(1000, dtype=np.int64)
-    if key.endswith("running_mean"):
+    if key.endswith("_mean"):
         value = random.uniform(-0.1, 0.1, shape)
-    elif key.endswith("running_var"):
+    elif key.endswith(("_var", "_variance")):
         value = random.uniform(0.5, 1.5, shape)
-    elif key.endswith("bias"):
+    elif "bias" in key.rpartition(".")[2]:
         value = random.uniform(-0.1, 0.1, shape)
     elif len(shape) >= 2:
         bound = float(np.sqrt(3.0) * np.sqrt(2.0 / int(np.prod(shape[1:]))))

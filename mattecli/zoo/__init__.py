@@ -35,11 +35,14 @@ def load(name: str, weights: str | Path | None = None, device: str | torch.devic
 
     `weights` is a file of ours (safetensors) or the official one; its layout is recognised by its keys and
     no code in it is run. None takes the weights shipped with the package. Raises `UsageError` where there are
-    none or the file belongs to another network, `InputError` for a file that cannot be read.
+    none or the file belongs to another network, `InputError` for a file that cannot be read. What is solved, not
+    learned (`closed-form`, `knn`), needs none.
     """
     from mattecli.zoo import checkpoints
 
     about = card(name)
+    if weights is None and not about.parameters:
+        return about.build().to(device).eval()
     if weights is None:
         if about.shipped is None or not about.shipped.is_file():
             raise UsageError(

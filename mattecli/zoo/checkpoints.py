@@ -1,14 +1,15 @@
-"""Weights in and out: safetensors, and official files of torch, read without running any code in them."""
+"""Weights in and out: safetensors, and official files of torch and Paddle, read without running code in them."""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
@@ -17,7 +18,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from mattecli.errors import InputError, UsageError
-from mattecli.zoo import registry
+from mattecli.zoo import paddle, registry
 
 Tensors = dict[str, Tensor]
 
@@ -27,23 +28,32 @@ WRAPPERS = ("state_dict", "model_state", "params")
 _LENGTH = 8
 """A safetensors file begins with the length of its JSON header in eight bytes."""
 
+_COUNTER = "num_batches_tracked"
+"""Files written by Paddle, or before PyTorch 0.4.1, have no such tensors, and inference never reads them."""
+
+_PICKLE = b"\x80"
+_TORCH_LEGACY = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
+"""A pickle begins with its protocol; torch's legacy one goes on with this number."""
+
 
 def read(path: Path) -> Tensors:
     """The tensors of a checkpoint by their keys, on the CPU, without wrappers and leading `module.`.
 
-    The format is told by the content, not by the suffix: safetensors, or torch's zip or legacy pickle, of
-    which only tensors and plain containers are accepted. Raises `InputError` for a file that is missing,
-    truncated or broken, `UsageError` for one that holds objects (which could run code) or no tensors.
+    The format is told by the content, not by the suffix: safetensors, torch's zip or legacy pickle, or Paddle's
+    pickle, of which only tensors and plain containers are accepted. Raises `InputError` for a file that is
+    missing, truncated or broken, `UsageError` for one that holds objects (which could run code) or no tensors.
     """
     try:
         with path.open("rb") as file:
-            head = file.read(_LENGTH + 1)
+            head = file.read(16)
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    if head[_LENGTH:] == b"{":
+    if head[_LENGTH : _LENGTH + 1] == b"{":
         content: Any = _read_safetensors(path)
+    elif head.startswith(_PICKLE) and _TORCH_LEGACY not in head:
+        content = _read_pickle(path, paddle.load)
     else:
-        content = _read_torch(path)
+        content = _read_pickle(path, functools.partial(torch.load, map_location="cpu", weights_only=True))
     return _strip(_unwrap(content, path))
 
 
@@ -54,11 +64,11 @@ def _read_safetensors(path: Path) -> Tensors:
         raise InputError(f"{path} is broken or incomplete: {error}.") from error
 
 
-def _read_torch(path: Path) -> Any:
+def _read_pickle(path: Path, load: Callable[[BinaryIO], Any]) -> Any:
     try:
         # An open file, because torch.load judges a path by its suffix.
         with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
-            return torch.load(file, map_location="cpu", weights_only=True)
+            return load(file)
     except Exception as error:
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
             raise UsageError(
@@ -89,21 +99,20 @@ def _strip(tensors: Tensors) -> Tensors:
 
 
 def fit(network: nn.Module, tensors: Tensors, *, name: str, source: str) -> None:
-    """Copy `tensors` into `network`; its `own_key`, if it has one, translates the official key names.
+    """Copy `tensors` into `network`; its `own_tensors` and `own_key`, if it has them, translate the official layout.
 
     Two official keys of one tensor must agree. `name` is the network's name in the zoo and `source` the
     file's, for messages. Raises `UsageError` where the file is of another network, or not whole.
     """
     own = network.state_dict()
     found = rename(network, tensors, source)
-    # Files written before PyTorch 0.4.1 have no such counters, and inference never reads them.
-    counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
+    counters = {key: value for key, value in own.items() if key.endswith(_COUNTER)}
     found = counters | found
     missing = [key for key in own if key not in found]
     unexpected = [key for key in found if key not in own]
     misshapen = [key for key in own if key in found and found[key].shape != own[key].shape]
     if missing or unexpected or misshapen:
-        nearest = recognise(tensors)
+        nearest = recognise(tensors, name)
         if nearest == name:
             faults = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
             raise UsageError(f"{source} does not fit {name}: {_summary(faults)}.")
@@ -114,9 +123,9 @@ def fit(network: nn.Module, tensors: Tensors, *, name: str, source: str) -> None
 
 def rename(network: nn.Module, tensors: Tensors, source: str) -> Tensors:
     """`tensors` under the network's own keys. Raises `UsageError` where two copies of one tensor differ."""
-    own_key = getattr(network, "own_key", str)
+    own_key, own_tensors = _translation(network)
     renamed: Tensors = {}
-    for key, value in tensors.items():
+    for key, value in own_tensors(tensors).items():
         mine = own_key(key)
         if mine in renamed and not torch.equal(renamed[mine], value):
             raise UsageError(f"{source} contradicts itself: {key!r} differs from its other copy.")
@@ -124,18 +133,35 @@ def rename(network: nn.Module, tensors: Tensors, source: str) -> Tensors:
     return renamed
 
 
-def recognise(tensors: Tensors) -> str | None:
-    """The network of the zoo whose keys and shapes these are for the most part, None if no network's are."""
-    overlaps = {}
-    for name in registry.names():
-        with torch.device("meta"):
-            network = registry.card(name).build()
-        own = {(key, value.shape) for key, value in network.state_dict().items()}
-        own_key = getattr(network, "own_key", str)
-        found = {(own_key(key), value.shape) for key, value in tensors.items()}
+def _translation(network: nn.Module) -> tuple[Callable[[str], str], Callable[[Tensors], Tensors]]:
+    """A network's `own_key`, its name of an official key, and `own_tensors`, what it takes of an official file."""
+    return getattr(network, "own_key", str), getattr(network, "own_tensors", dict)
+
+
+def recognise(tensors: Tensors, expected: str | None = None) -> str | None:
+    """The network of the zoo whose keys and shapes these are for the most part, None if no network's are.
+
+    Of networks that differ in nothing but arithmetic (`dim`, `dim-skip`) it is `expected`, else the first.
+    """
+    overlaps: dict[str, float] = {}
+    for name in sorted(registry.names(), key=lambda name: name != expected):
+        network = _shapes(name)
+        own = {(key, value.shape) for key, value in network.state_dict().items() if not key.endswith(_COUNTER)}
+        own_key, own_tensors = _translation(network)
+        given = own_tensors(tensors).items()
+        found = {(own_key(key), value.shape) for key, value in given if not key.endswith(_COUNTER)}
         overlaps[name] = len(own & found) / len(own | found)
+        if overlaps[name] == 1:
+            return name
     nearest = max(overlaps, key=lambda name: overlaps[name])
     return nearest if overlaps[nearest] > 0.5 else None
+
+
+@functools.cache
+def _shapes(name: str) -> nn.Module:
+    """A network's keys and shapes, without the tensors."""
+    with torch.device("meta"):
+        return registry.card(name).build()
 
 
 def _summary(faults: dict[str, list[str]]) -> str:

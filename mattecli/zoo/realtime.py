@@ -174,6 +174,8 @@ class RealTime(nn.Module):
     """
 
     spec = Spec(size=long_side(512, MULTIPLE), recurrent=True, half=True)
+    exact = tuple(f"encoder.{stage}" for stage in range(EXACT))
+    """The modules that stay in fp32, and all before them, where the rest runs in 16 bits."""
 
     def __init__(
         self,

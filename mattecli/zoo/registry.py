@@ -1,12 +1,14 @@
-"""The table of networks: one card a variant, read without importing torch."""
+"""What a card of a network says, and the table of them looked up by name; read without importing torch."""
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from mattecli.errors import UsageError
 
@@ -20,9 +22,9 @@ WEIGHTS = Path(__file__).parent / "weights"
 class Card:
     """What there is to know of a network before it is built.
 
-    `builder` is "module:callable"; `parameters` counts all that training learns. `address` is where the
-    authors publish their weights and `sha256` that file's checksum, None where unknown. `weights` is the file
-    in `zoo/weights` that this project trained, None if it trained none.
+    `builder` is "module:callable" and `options` its keywords; `parameters` counts all that training learns. `address`
+    is where the authors publish their weights and `sha256` that file's checksum, None where unknown; `layout` is how
+    that file is made. `weights` is the file in `zoo/weights` that this project trained, None if it trained none.
     """
 
     name: str
@@ -37,11 +39,13 @@ class Card:
     sha256: str | None = None
     notes: str = ""
     weights: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    layout: str = ""
 
     def build(self) -> nn.Module:
         """The network with fresh weights, in training mode."""
         module, attribute = self.builder.split(":")
-        return cast("nn.Module", getattr(import_module(module), attribute)())
+        return cast("nn.Module", getattr(import_module(module), attribute)(**self.options))
 
     @property
     def shipped(self) -> Path | None:
@@ -55,43 +59,21 @@ class Card:
         return page.read_text(encoding="utf-8") if page.is_file() else None
 
 
-CARDS = (
-    Card(
-        name="realtime",
-        builder="mattecli.zoo.realtime:RealTime",
-        paper="mattecli's own network",
-        year=2026,
-        inputs="image",
-        parameters=3_380_246,
-        code_licence="Apache-2.0",
-        weights_licence="Apache-2.0",
-        notes="The default. People first; recurrent over the frames of a clip.",
-        weights="realtime.safetensors",
-    ),
-    Card(
-        name="modnet",
-        builder="mattecli.zoo.modnet:MODNet",
-        paper="MODNet: Real-Time Trimap-Free Portrait Matting via Objective Decomposition",
-        year=2022,
-        inputs="image",
-        parameters=6_487_075,
-        code_licence="Apache-2.0",
-        weights_licence="Apache-2.0",
-        address="https://drive.google.com/drive/folders/1umYmlCulvIFNaqPjwod1SayFmSRHziyR",
-        notes="Portraits. The folder holds modnet_photographic_portrait_matting.ckpt and "
-        "modnet_webcam_portrait_matting.ckpt; take one in a browser.",
-    ),
-)
+@cache
+def _table() -> tuple[Card, ...]:
+    from mattecli.zoo.cards import CARDS  # not above: its cards are made of the class here
+
+    return CARDS
 
 
 def names() -> tuple[str, ...]:
     """The networks' names, the default first."""
-    return tuple(card.name for card in CARDS)
+    return tuple(card.name for card in _table())
 
 
 def card(name: str) -> Card:
     """The card of the network called `name`. Raises `UsageError`, naming the nearest, if there is none."""
-    for entry in CARDS:
+    for entry in _table():
         if entry.name == name:
             return entry
     near = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)

@@ -35,7 +35,8 @@ class Spec:
 class Prediction:
     """What `forward` returns. All maps are `[N, C, H, W]`.
 
-    `alpha` in [0, 1] at the size of the image given. `maps` holds the intermediate outputs under their
+    `alpha` in [0, 1] at the size of the image given. `instances` has the alpha of each of K people, all zeros where a
+    network that tells up to K apart found fewer. `maps` holds the intermediate outputs under their
     names in the paper; training and parity tests read them. `frames` is what `forward` was told.
     """
 

@@ -26,9 +26,12 @@ STAGES = (
 class ConvNormReLU6(nn.Sequential):
     """Convolution, BatchNorm and ReLU6."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1, dilation: int = 1
+    ) -> None:
+        padding = kernel // 2 * dilation
         super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+            nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups=groups, bias=False),
             nn.BatchNorm2d(outputs),
             nn.ReLU6(inplace=True),
         )
@@ -37,13 +40,13 @@ class ConvNormReLU6(nn.Sequential):
 class InvertedResidual(nn.Module):
     """1×1 expansion, 3×3 depthwise, linear 1×1 projection; an identity round it where the shapes allow."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, dilation: int = 1) -> None:
         super().__init__()
         hidden = inputs * expansion
         self.identity = stride == 1 and inputs == outputs
         self.conv = nn.Sequential(
             *([ConvNormReLU6(inputs, hidden, kernel=1)] if expansion > 1 else []),
-            ConvNormReLU6(hidden, hidden, stride=stride, groups=hidden),
+            ConvNormReLU6(hidden, hidden, stride=stride, groups=hidden, dilation=dilation),
             nn.Conv2d(hidden, outputs, 1, bias=False),
             nn.BatchNorm2d(outputs),
         )
@@ -58,18 +61,21 @@ class MobileNetV2(nn.Module):
 
     `forward(image [N, 3, H, W])` returns the outputs of the `taps`, counted as in `features`: 1 (1/2, 16
     channels), 3 (1/4, 24), 6 (1/8, 32), 13 (1/16, 96), 17 (1/32, 320), 18 (1/32, 1280). Layers after the last
-    tap are not built.
+    tap are not built. `channels` counts the input's. With `output_stride` 16 the last stride, of `features[14]`, is
+    replaced by dilation 2 in the depthwise convolutions after it, so that what would be at 1/32 is at 1/16.
     """
 
-    def __init__(self, taps: Sequence[int]) -> None:
+    def __init__(self, taps: Sequence[int], channels: int = 3, output_stride: int = 32) -> None:
         super().__init__()
         self.taps = tuple(taps)
-        features: list[nn.Module] = [ConvNormReLU6(3, 32, stride=2)]
-        inputs = 32
+        features: list[nn.Module] = [ConvNormReLU6(channels, 32, stride=2)]
+        inputs, reached, dilation = 32, 2, 1
         for expansion, outputs, repeats, first in STAGES:
             for index in range(repeats):
-                features.append(InvertedResidual(inputs, outputs, first if index == 0 else 1, expansion))
-                inputs = outputs
+                wanted = first if index == 0 else 1
+                stride = wanted if reached * wanted <= output_stride else 1
+                features.append(InvertedResidual(inputs, outputs, stride, expansion, dilation))
+                inputs, reached, dilation = outputs, reached * stride, dilation * wanted // stride
         features.append(ConvNormReLU6(inputs, 1280, kernel=1))
         self.features = nn.Sequential(*features[: max(self.taps) + 1])
 
