@@ -14,9 +14,11 @@ import errno
 import functools
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -24,11 +26,16 @@ from rich.text import Text
 
 from mattecli.errors import MatteError
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 console = Console(stderr=True, highlight=False)
 INTERRUPTED = 130
+WIDTH_OF_FILES = 200
+"""What a table may take where no terminal limits it."""
 
 
 def say(message: str, style: str = "") -> None:
@@ -80,6 +87,20 @@ def guard_all(app: typer.Typer) -> typer.Typer:
     return app
 
 
+def patiently(work: Callable[[], R]) -> R:
+    """`work()` in a thread, so that Ctrl-C ends the wait for it: reading a pipe, C code may not come back for long."""
+    done: Future[R] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return done.result()
+
+
 @contextmanager
 def progress(description: str, total: int | None, quiet: bool = False) -> Iterator[Callable[[float], None]]:
     """A bar with rate and time left, on a terminal only; yields `advance(steps)`. `say` prints above it."""
@@ -103,6 +124,14 @@ def progress(description: str, total: int | None, quiet: bool = False) -> Iterat
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task(description, total=total)
         yield lambda steps: bar.advance(task, steps)
+
+
+def print_table(table: Table) -> None:
+    """On stdout; in a file or a pipe as wide as it needs."""
+    output = Console(highlight=False)
+    if not output.is_terminal:
+        output.width = WIDTH_OF_FILES
+    output.print(table)
 
 
 def emit_json(record: Mapping[str, Any], to_stderr: bool = False) -> None:

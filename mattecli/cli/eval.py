@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mattecli.cli.console import complain, emit_json, progress, say
+from mattecli.cli.console import complain, emit_json, print_table, progress, say
 from mattecli.cli.options import Device, Precision, Size, Weights
 from mattecli.errors import UsageError
 
@@ -26,8 +26,6 @@ SCALE = {"mse": 1e3, "mad": 1e3}
 REGIONS = {"whole": "whole", "trimap": "unknown"}
 SHOWN = 20
 """How many missing or failed images are named."""
-WIDTH_OF_FILES = 200
-"""What a table may take where no terminal limits it."""
 
 
 def evaluate(
@@ -201,7 +199,6 @@ def _run(
 
 
 def _print(name: str, report: Report, per_image: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -219,12 +216,9 @@ def _print(name: str, report: Report, per_image: bool) -> None:
             style = "bold" if label == "mean" else ""
             cells = [f"{values[metric] * SCALE.get(metric, 1):.4f}" for metric in headings]
             table.add_row(Text(label), str(frames) if clips else REGIONS[region], *cells, style=style)
-    output = Console(highlight=False)
-    if not output.is_terminal:
-        output.width = WIDTH_OF_FILES
-    output.print(table)
+    print_table(table)
     if report.truth == "masks":
-        output.print("The ground truth is masks: IoU counts, the edge metrics measure their stairs.", soft_wrap=True)
+        print("The ground truth is masks: IoU counts, the edge metrics measure their stairs.")
 
 
 def _complain(name: str, report: Report, source: str, quiet: bool) -> None:

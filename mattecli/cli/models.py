@@ -7,11 +7,10 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from mattecli import zoo
-from mattecli.cli.console import emit_json
+from mattecli.cli.console import emit_json, print_table
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a network, one a line.")]
 
@@ -37,7 +36,7 @@ def models(context: typer.Context, as_json: Json = False) -> None:
     for card in cards:
         size = f"{card.parameters / 1e6:.1f} M"
         table.add_row(card.name, card.inputs, size, card.weights_licence, _whereabouts(card))
-    Console(highlight=False).print(table)
+    print_table(table)
 
 
 @app.command()

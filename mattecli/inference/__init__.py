@@ -1,4 +1,4 @@
-"""Networks made ready, and photos through them. The public door is `mattecli.matte` and `mattecli.Matter`."""
+"""Networks made ready, photos and clips through them. The public door is `mattecli.matte` and `mattecli.Matter`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 
 from torch import nn
 
+from mattecli.inference.frames import follow
 from mattecli.inference.guided import Floats, Picture
 from mattecli.inference.network import Coarse, Matter
 
-__all__ = ["Coarse", "Matter", "matte"]
+__all__ = ["Coarse", "Matter", "follow", "matte"]
 
 
 def matte(

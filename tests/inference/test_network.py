@@ -13,7 +13,7 @@ from mattecli.errors import UsageError
 from mattecli.inference import network
 from mattecli.inference.network import Matter
 from mattecli.media.photos import read_photo
-from mattecli.zoo.realtime import RealTime
+from mattecli.zoo.realtime import EXACT, RealTime
 
 
 def smooth(height, width, dtype=np.uint8):
@@ -116,14 +116,31 @@ def test_a_network_that_needs_a_trimap_is_refused(red):
         Matter(red, "cpu")
 
 
-def test_openvino_agrees_with_torch():
-    pytest.importorskip("openvino")
+def test_auto_compiles_for_clips_on_the_cpu(monkeypatch):
+    for installed, clip, expected in [(True, True, "openvino"), (True, False, "torch"), (False, True, "torch")]:
+        monkeypatch.setattr(network, "has_openvino", lambda installed=installed: installed)
+        assert network.resolve_engine("auto", "cpu", clip) == expected
+    monkeypatch.setattr(network, "has_openvino", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert network.resolve_engine("auto", "auto", clip=True) == "torch"
+    assert network.resolve_engine("torch", "cpu", clip=True) == "torch"
+    assert network.resolve_engine("openvino", "auto") == "openvino"
+
+
+def test_weights_rounded_once_give_what_autocast_gives():
     torch.manual_seed(0)
-    model, rgb = RealTime(widths=(8, 8, 8, 8, 8), blocks=(0, 0, 0, 0, 0), decoder=(8, 8, 8, 8, 8)), smooth(60, 90)
-    found = Matter(model, engine="openvino", precision="fp32", size=96)
-    expected = Matter(model, "cpu", "fp32", size=96)
-    for picture in (rgb, rgb.transpose(1, 0, 2), rgb):
-        np.testing.assert_allclose(found.matte(picture), expected.matte(picture), atol=1e-3)
+    small, rgb = RealTime(widths=(8,) * 5, blocks=(0,) * 5, decoder=(8,) * 5), smooth(64, 64)
+    rounded = RealTime(widths=(8,) * 5, blocks=(0,) * 5, decoder=(8,) * 5)
+    rounded.load_state_dict(small.state_dict())
+    rounded.exact = tuple(f"encoder.{stage}" for stage in range(EXACT))
+    if hasattr(small, "exact"):
+        small.exact = None
+    one, other = (Matter(model, "cpu", "bf16", size=64) for model in (small, rounded))
+    np.testing.assert_array_equal(one.predict(rgb).alpha, other.predict(rgb).alpha)
+    kept = {
+        name.rpartition(".")[0] for name, weight in other.network.named_parameters() if weight.dtype == torch.float32
+    }
+    assert kept == {f"encoder.{stage}.0.0" for stage in range(EXACT)}
 
 
 def test_alpha_in_bf16_is_within_two_levels():

@@ -1,0 +1,152 @@
+"""Networks compiled for the CPU by OpenVINO (extra `cpu`), with the precision that each layer needs."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mattecli.errors import UsageError
+from mattecli.inference.guided import Floats, Picture
+from mattecli.zoo.spec import Prediction
+
+State = tuple[Any, ...]
+"""What a network remembers of a clip, on its device; only the engine that gave it can read it."""
+
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_EXACT = {"name": "DisablePrecisionConversion", "version": "0", "value": "dynamic:f16"}
+"""OpenVINO's mark of a layer that no precision hint may lower."""
+
+
+class OpenVino:
+    """An engine: compiled once for each size (static shapes run a quarter faster), some seconds each.
+
+    A state is fed at every frame, zeros where there is none: that saves a second compilation.
+    """
+
+    def __init__(self, network: nn.Module, precision: str) -> None:
+        require_openvino()
+        self._network, self._precision = network, precision
+        self._ready: dict[Any, _Ready] = {}
+
+    def __call__(
+        self, rgb: Picture, state: State | None = None, background: Picture | None = None
+    ) -> tuple[dict[str, Floats], State | None]:
+        """The maps of `rgb` `[h, w, 3]` by name, `[C, h, w]`, and the state to give with the next frame."""
+        pictures = [_plain(picture) for picture in (rgb, background) if picture is not None]
+        key = tuple((picture.shape, picture.dtype) for picture in pictures)
+        if key not in self._ready:
+            self._ready[key] = self._compile(pictures)
+        ready = self._ready[key]
+        outputs = ready.request.infer([*pictures, *(state or ready.start)], share_inputs=True).to_tuple()
+        maps = {name: output[0] for name, output in zip(ready.names, outputs, strict=False)}
+        return maps, outputs[len(maps) :] or None
+
+    @torch.inference_mode()
+    def _compile(self, pictures: Sequence[Picture]) -> _Ready:
+        traced = _Traced(self._network, len(pictures))
+        inputs = [torch.from_numpy(picture) for picture in pictures]
+        first = traced.predict(*inputs)
+        start = [torch.zeros_like(tensor, memory_format=torch.contiguous_format) for tensor in first.state or ()]
+        exact = getattr(self._network, "exact", ())
+        model = compile_openvino(traced, (*inputs, *start), self._precision, exact)
+        return _Ready(model.create_infer_request(), tuple(_maps(first)), tuple(zeros.numpy() for zeros in start))
+
+
+class _Ready:
+    """A compiled network of one size: what it is run by, the names of its maps, the state a clip begins with."""
+
+    def __init__(self, request: Any, names: tuple[str, ...], start: State) -> None:
+        self.request, self.names, self.start = request, names, start
+
+
+class _Traced(nn.Module):
+    """`network` from pictures `[h, w, 3]`, uint8 or float32 in [0, 1], and its state, to maps and its state."""
+
+    def __init__(self, network: nn.Module, pictures: int) -> None:
+        super().__init__()
+        self.network, self.pictures = network, pictures
+
+    def predict(self, *inputs: Tensor) -> Prediction:
+        given = [
+            (picture.float() / (255 if picture.dtype == torch.uint8 else 1)).permute(2, 0, 1)[None]
+            for picture in inputs[: self.pictures]
+        ]
+        plate = {"background": given[1]} if self.pictures > 1 else {}
+        prediction: Prediction = self.network(given[0], state=inputs[self.pictures :] or None, **plate)
+        return prediction
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        prediction = self.predict(*inputs)
+        return (*_maps(prediction).values(), *(prediction.state or ()))
+
+
+def _maps(prediction: Prediction) -> dict[str, Tensor]:
+    """Slope and intercept; alpha only for networks without them, since it follows from them at less cost."""
+    guides = {name: plane for name, plane in prediction.maps.items() if name in ("slope", "intercept")}
+    return guides or {"alpha": prediction.alpha}
+
+
+def _plain(picture: Picture) -> Picture:
+    """uint8 stays, uint16 becomes float32 in [0, 1]."""
+    picture = np.ascontiguousarray(picture)
+    return picture if picture.dtype == np.uint8 else picture.astype(np.float32) / np.iinfo(picture.dtype).max
+
+
+def require_openvino() -> None:
+    """Raises UsageError unless OpenVINO is installed."""
+    if not has_openvino():
+        raise UsageError("--engine openvino needs the extra: pip install 'mattecli[cpu]'.")
+
+
+def has_openvino() -> bool:
+    return importlib.util.find_spec("openvino") is not None
+
+
+def compile_openvino(traced: nn.Module, inputs: tuple[Tensor, ...], precision: str, exact: Sequence[str] = ()) -> Any:
+    """`traced` compiled for the CPU at the shapes of `inputs`; it is called with a list of their numpy arrays.
+
+    `exact` names modules of `traced.network` that stay in fp32 whatever `precision`, as does all that they are fed by.
+    """
+    import openvino
+
+    shapes = [(list(array.shape), array.dtype.type) for array in (tensor.numpy() for tensor in inputs)]
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of sizes that a trace makes constant, as is wanted here
+        graph = torch.jit.trace(traced, inputs, check_trace=False, strict=False)  # type: ignore[no-untyped-call]
+        model = openvino.convert_model(graph, example_input=inputs, input=shapes)
+    if exact and precision != "fp32":
+        model = _keep(model, exact)
+    return openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": _HINTS[precision]})
+
+
+def _keep(model: Any, exact: Sequence[str]) -> Any:
+    """`model` with the layers of the modules `exact`, and all before them, marked; only its file format can say so."""
+    import openvino
+
+    belongs = re.compile(rf"__module\.network\.({'|'.join(map(re.escape, exact))})[./]")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "network.xml")
+        openvino.serialize(model, path)
+        tree, weights = ElementTree.parse(path).getroot(), path.with_suffix(".bin").read_bytes()
+    layers = {int(layer.get("id", "")): layer for layer in tree.iterfind("layers/layer")}
+    kept = {number for number, layer in layers.items() if belongs.match(layer.get("name", ""))}
+    edges = ((int(edge.get("to-layer", "")), int(edge.get("from-layer", ""))) for edge in tree.iterfind("edges/edge"))
+    for after, before in sorted(edges, reverse=True):  # layers are numbered in the order of their work
+        if after in kept:
+            kept.add(before)
+    for layer in (layers[number] for number in kept):
+        if layer.get("type") not in ("Const", "Parameter"):
+            info = layer.find("rt_info")
+            info = ElementTree.SubElement(layer, "rt_info") if info is None else info
+            ElementTree.SubElement(info, "attribute", _EXACT)
+    return openvino.Core().read_model(ElementTree.tostring(tree), weights)

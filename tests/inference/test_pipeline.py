@@ -1,0 +1,216 @@
+"""Stages in threads: order, little memory, and every way to an end, with full queues and with empty ones."""
+
+import signal
+import threading
+import time
+
+import pytest
+
+from mattecli.inference import pipeline
+from mattecli.inference.pipeline import Progress, Stopped, run
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.fixture(autouse=True)
+def brief_reports(monkeypatch):
+    monkeypatch.setattr(pipeline, "INTERVAL", 0.005)
+
+
+class Stages:
+    """Three stages that note what they see; `fault` (stage, number) raises, `slow` names stages that dawdle."""
+
+    def __init__(self, count=8, fault=None, slow=()):
+        self.count, self.fault, self.slow = count, fault, slow
+        self.made, self.ends, self.most_at_once = [], {}, 0
+
+    def as_mapping(self):
+        return {"first": self.first, "second": self.second, "third": self.third}
+
+    def _noted(self, name, items):
+        try:
+            for item in items:
+                if name in self.slow:
+                    time.sleep(0.01)
+                if self.fault == (name, item):
+                    raise ValueError(name)
+                yield item
+            self.ends[name] = "end"
+        except BaseException as error:
+            self.ends[name] = type(error)
+            raise
+
+    def first(self, _):
+        def numbers():
+            for number in range(self.count):
+                self.most_at_once = max(self.most_at_once, number + 1 - len(self.made))
+                yield number
+
+        return self._noted("first", numbers())
+
+    def second(self, items):
+        return self._noted("second", items)
+
+    def third(self, items):
+        for item in self._noted("third", items):
+            self.made.append(item)
+            yield
+
+
+@pytest.mark.parametrize("slow", ["first", "second", "third"])
+def test_all_come_through_in_order_and_few_at_once(slow):
+    stages = Stages(20, slow=[slow])
+    work = run(stages.as_mapping())
+    assert stages.made == list(range(20)) and work.frames == 20 and not work.interrupted
+    assert stages.ends == {"first": "end", "second": "end", "third": "end"}
+    assert stages.most_at_once <= 2 * pipeline.ROOM + 4
+    assert work.seconds >= max(work.busy.values()) and max(work.busy, key=work.busy.get) == slow
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_none_and_one(count):
+    stages = Stages(count)
+    assert run(stages.as_mapping()).frames == count and stages.ends["third"] == "end"
+
+
+@pytest.mark.parametrize("slow", [[], ["first"], ["third"]])
+@pytest.mark.parametrize("item", [0, 15])
+@pytest.mark.parametrize("name", ["first", "second", "third"])
+def test_an_error_in_one_stage_ends_all(name, item, slow):
+    stages = Stages(10**9, fault=(name, item), slow=slow)
+    with pytest.raises(ValueError, match=name):
+        run(stages.as_mapping())
+    assert stages.ends.pop(name) is ValueError
+    assert stages.ends.get("third", Stopped) is Stopped, "the last stage has to know that it is no peaceful end"
+    assert set(stages.ends.values()) <= {Stopped, GeneratorExit}
+
+
+def test_a_stage_that_cannot_even_start():
+    def broken(items):
+        raise ValueError("second")
+
+    stages = Stages(10**9)
+    with pytest.raises(ValueError, match="second"):
+        run({**stages.as_mapping(), "second": broken})
+    assert stages.ends["third"] is Stopped and stages.made == []
+
+
+def interrupt_after(frames):
+    def report(progress):
+        if progress.frames >= frames:
+            raise KeyboardInterrupt
+
+    return report
+
+
+@pytest.mark.parametrize("slow", [["first"], ["second"], ["third"]])
+def test_ctrl_c_lets_the_last_stage_finish_what_it_has(slow):
+    stages = Stages(10**9, slow=slow)
+    work = run(stages.as_mapping(), report=interrupt_after(3))
+    assert work.interrupted and work.frames >= 3
+    assert stages.ends["third"] == "end" and stages.made == list(range(work.frames))
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="a system without signals between threads")
+def test_a_signal_while_the_work_is_waited_for(monkeypatch):
+    """CPython's Thread.join, interrupted, takes the thread for ended: the file would never have got its name."""
+    monkeypatch.setattr(pipeline, "INTERVAL", 30)
+    monkeypatch.setattr(pipeline, "PATIENCE", 0.1)
+    stages = Stages(10**9)
+    main = threading.main_thread().ident
+
+    def third(items):
+        for item in stages.third(items):
+            if len(stages.made) == 3:
+                signal.pthread_kill(main, signal.SIGINT)
+                time.sleep(0.4)
+            yield item
+        stages.ends["file"] = "closed"
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        work = run({**stages.as_mapping(), "third": third})
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert work.interrupted and stages.ends["file"] == "closed" and work.frames == len(stages.made) >= 3
+
+
+def test_ctrl_c_may_discard():
+    stages = Stages(10**9)
+    work = run(stages.as_mapping(), report=interrupt_after(3), discard=True)
+    assert work.interrupted and stages.ends["third"] is Stopped
+
+
+def test_ctrl_c_while_the_source_is_silent(monkeypatch):
+    monkeypatch.setattr(pipeline, "PATIENCE", 0.01)
+    never = threading.Event()
+
+    def silent(_):
+        yield from (0, 1)
+        never.wait()
+
+    stages = Stages()
+    work = run({**stages.as_mapping(), "first": silent}, report=interrupt_after(2))
+    assert work.interrupted and stages.made == [0, 1] and stages.ends["third"] == "end"
+    never.set()
+    for thread in threading.enumerate():
+        if thread.name == "first":
+            thread.join()
+
+
+def test_a_report_that_fails_ends_all():
+    def broken(progress):
+        raise BrokenPipeError
+
+    stages = Stages(10**9)
+    with pytest.raises(BrokenPipeError):
+        run(stages.as_mapping(), report=broken)
+    assert stages.ends.get("third", Stopped) is Stopped
+
+
+def test_live_items_overtake_those_that_wait():
+    """The source never waits; what is merged is still counted in the one that replaces it."""
+    ready, merged = threading.Event(), []
+
+    def source(_):
+        for number in range(50):
+            yield [number]
+        ready.set()
+
+    def slow(items):
+        for item in items:
+            ready.wait()
+            merged.append(item)
+            yield item
+
+    work = run({"camera": source, "network": slow}, merge=lambda old, new: old + new)
+    assert [number for item in merged for number in item] == list(range(50)) and work.frames <= 2
+    assert merged[-1][-1] == 49
+
+
+def test_progress():
+    reports = []
+    run(Stages(60, slow=["second"]).as_mapping(), total=60, report=reports.append)
+    last, middle = reports[-1], reports[len(reports) // 2]
+    assert (last.frames, last.total, last.left) == (60, 60, 0.0)
+    assert [report.frames for report in reports] == sorted(report.frames for report in reports)
+    assert middle.bottleneck == "second" and 0 < middle.fps <= 100 and set(middle.busy) == {"first", "second", "third"}
+    assert 0 < middle.left and all(0 <= share <= 1 for report in reports for share in report.busy.values())
+
+
+def test_what_is_left_is_told_from_the_speed_since_the_first_item():
+    clock = iter((0.0, 10.0, 12.0, 14.0))
+    line = type("Line", (), {"done": 0, "busy": lambda self: {"only": 0.0}})()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.time, "perf_counter", lambda: next(clock))
+        watch = pipeline._Watch(line, 100)
+        for done, left in ((1, None), (5, 95 / 2), (9, 91 / 2)):
+            line.done = done
+            progress = watch.look()
+            assert isinstance(progress, Progress) and progress.left == left
+    assert progress.fps == 2.0
