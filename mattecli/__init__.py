@@ -4,6 +4,8 @@
 >>> alpha = mattecli.matte(rgb)  # HxWx3 uint8 → HxW float32 in [0, 1]
 >>> matter = mattecli.Matter("realtime", device="cpu")  # for many pictures
 >>> alphas = [matter.matte(rgb) for rgb in pictures]
+>>> for alpha in matter.frames(clip):  # pictures of a clip, in their order: without flicker
+...     ...
 
 Nothing here imports torch before it is used.
 """

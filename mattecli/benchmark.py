@@ -25,13 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mattecli import zoo
 from mattecli.errors import MatteError, UsageError
-from mattecli.inference.network import (
-    PRECISIONS,
-    compile_openvino,
-    require_openvino,
-    resolve_device,
-    resolve_precision,
-)
+from mattecli.inference.compiled import compile_openvino, require_openvino
+from mattecli.inference.network import PRECISIONS, resolve_device, resolve_precision
 
 WARM_UP = 3
 FAILURES = (RuntimeError, ValueError, MatteError)
@@ -227,7 +222,7 @@ def _openvino(
             return alpha
 
     values = tuple(inputs.values())
-    compiled = compile_openvino(Traced(), values, precision)
+    compiled = compile_openvino(Traced(), values, precision, getattr(network, "exact", ()))
     arrays = [value.numpy() for value in values]
     return lambda: compiled(arrays)
 
@@ -272,7 +267,7 @@ class _Memory:
             return None
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) - self.before
-        return max(0, _process("VmHWM") - self.before)
+        return max(0, (process_memory("VmHWM") or 0) - self.before)
 
 
 def _restart_peak() -> int | None:
@@ -280,11 +275,13 @@ def _restart_peak() -> int | None:
     try:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
-        return _process("VmRSS")
+        return process_memory()
     except (OSError, AttributeError):
         return None
 
 
-def _process(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+def process_memory(field: str = "VmRSS") -> int | None:
+    """Bytes of this process that lie in memory; None where the system does not tell."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.is_file() else []
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), None)

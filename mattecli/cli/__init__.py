@@ -10,16 +10,19 @@ from typing import Annotated
 import typer
 
 import mattecli
-from mattecli.cli import console, models
-from mattecli.cli.bench import bench
+from mattecli.cli import bench, console, models
+from mattecli.cli.bench_video import bench_video
 from mattecli.cli.eval import evaluate
 from mattecli.cli.matte import matte
 from mattecli.cli.train import train
+from mattecli.cli.video import video
 
 app = typer.Typer(name="mattecli", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-_commands: dict[str, Callable[..., None]] = {"matte": matte, "train": train, "eval": evaluate, "bench": bench}
+_commands: dict[str, Callable[..., None]] = {"matte": matte, "video": video, "train": train, "eval": evaluate}
 for _name, _command in _commands.items():
     app.command(_name)(console.guard(_command))
+bench.app.command("video")(bench_video)
+app.add_typer(console.guard_all(bench.app), name="bench")
 app.add_typer(console.guard_all(models.app), name="models")
 
 

@@ -1,4 +1,4 @@
-"""`mattecli bench`: how fast networks are on this machine."""
+"""`mattecli bench`: how fast networks, and clips, are on this machine."""
 
 from __future__ import annotations
 
@@ -9,18 +9,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mattecli.cli.console import complain, emit_json, progress, say
+from mattecli.cli.console import complain, emit_json, print_table, progress, say
 from mattecli.errors import UsageError
 
 if TYPE_CHECKING:
     from mattecli.benchmark import Result, Variant
 
 MOST_PIXELS = 2**28
-WIDTH_OF_FILES = 200
-"""What a table may take where no terminal limits it."""
 
 
-def bench(
+class _Networks(typer.core.TyperGroup):
+    """`bench realtime` is short for `bench networks realtime`, and `bench` alone for all networks."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args if args[:1] == ["video"] else ["networks", *args])
+
+
+app = typer.Typer(cls=_Networks, help="Speed, memory and arithmetic of networks; `bench video`: of clips.")
+
+
+@app.command()
+def networks(
     models: Annotated[
         list[str] | None,
         typer.Argument(metavar="[MODEL]...", help="Networks of `mattecli models`.", show_default="all"),
@@ -35,7 +44,7 @@ def bench(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the figures and errors.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Forward speed, memory and arithmetic of networks.
+    """Forward speed, memory and arithmetic of networks. For clips: `mattecli bench video --help`.
 
     Options with commas are crossed with one another and with the networks. Every variant is warmed up, then all are
     timed in turn, so that the ratios (to the first row) are fair on a busy machine too. Times are the median of one
@@ -128,7 +137,6 @@ def _record(result: Result, first: Result) -> dict[str, Any]:
 
 
 def _print(results: list[Result]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table()
@@ -142,10 +150,7 @@ def _print(results: list[Result]) -> None:
             *(v.model, f"{v.width}x{v.height}", str(v.batch), v.precision, v.device, v.engine),
             *_figures(result, results[0]),
         )
-    output = Console(highlight=False)
-    if not output.is_terminal:
-        output.width = WIDTH_OF_FILES
-    output.print(table)
+    print_table(table)
 
 
 def _figures(result: Result, first: Result) -> list[str]:

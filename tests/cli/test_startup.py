@@ -30,7 +30,8 @@ except SystemExit as end:
     [
         (["--help"], "matte"),
         (["--version"], "mattecli"),
-        *(([name, "--help"], "Usage") for name in ("matte", "train", "eval", "bench", "models")),
+        *(([name, "--help"], "Usage") for name in ("matte", "video", "train", "eval", "bench", "models")),
+        (["bench", "video", "--help"], "Usage"),
         (["models"], "realtime"),
     ],
 )

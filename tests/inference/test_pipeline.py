@@ -127,6 +127,7 @@ def test_a_signal_while_the_work_is_waited_for(monkeypatch):
     def third(items):
         for item in stages.third(items):
             if len(stages.made) == 3:
+                time.sleep(0.1)  # until it is waited for
                 signal.pthread_kill(main, signal.SIGINT)
                 time.sleep(0.4)
             yield item

@@ -14,15 +14,13 @@ NUMBER = re.compile(r"%(0?\d*)d")
 
 def is_file(source: str) -> bool:
     """Whether it names files: no stdin, URL or webcam."""
-    return source != "-" and not re.match(r"(?i)webcam(:|$)|[a-z][a-z0-9+.]+:", source) or Path(source).exists()
+    elsewhere = source == "-" or re.match(r"(?i)webcam(:|$)|[a-z][a-z0-9+.]+:", source)
+    return not elsewhere or Path(source).exists()
 
 
 def beside(source: str, tag: str, suffix: str) -> Path:
     """`clip_TAG.mp4` beside `clip.mov`; a sequence `shot_%04d.png` makes `shot_TAG.mp4`; a URL is named by its end."""
-    if not is_file(source):
-        path = Path(Path(re.split(r"[?#]", source)[0]).name)
-    else:
-        path = Path(source)
+    path = Path(source) if is_file(source) else Path(Path(re.split(r"[?#]", source)[0]).name)
     stem = re.sub(r"%0?\d*d|[*?]|\[.*?\]", "", path.stem).strip("_-. ") or "clip"
     return path.with_name(f"{stem}_{tag}{suffix}")
 

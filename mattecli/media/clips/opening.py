@@ -144,4 +144,5 @@ def _stdin(rate: Fraction | None) -> Source:
         raise UsageError(
             "- reads a clip from stdin, and there is none; pipe one in, as in: mattecli video - < clip.mp4"
         )
-    return Source("stdin", stream, rate, piped=not stream.seekable())
+    raw = getattr(stream, "raw", stream)  # a thread that waits in a buffered read would keep the program from ending
+    return Source("stdin", raw, rate, piped=not stream.seekable())

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from fractions import Fraction
-from typing import Any
-
 from mattecli.errors import InputError, UsageError
+from mattecli.media.clips.camera import Camera
 from mattecli.media.clips.colour import to_rgb
 from mattecli.media.clips.frame import Format, Frame
+from mattecli.media.clips.reading import Clip
 
 NAME = "camera"
 
@@ -20,12 +18,12 @@ def camera_device(text: str | None) -> tuple[bool, str | None]:
 
 
 class VirtualCamera:
-    """A sink that shows each frame when it comes and keeps none.
+    """A sink that shows each frame when it comes, those of files in their own time, and keeps none.
 
     Raises UsageError without pyvirtualcam and for what a camera can't show, InputError where there is no such device.
     """
 
-    def __init__(self, device: str | None, format: Format, rate: Fraction, others: Sequence[Any] = ()) -> None:
+    def __init__(self, device: str | None, format: Format, clip: Clip | Camera) -> None:
         if format.alpha:
             raise UsageError("A camera shows no transparency; choose another --output, or a file.")
         try:
@@ -35,14 +33,18 @@ class VirtualCamera:
                 "A virtual camera needs the extra: pip install 'mattecli[live]'; or name a file, or -o - for a player."
             ) from error
         try:
-            self._camera = pyvirtualcam.Camera(format.width, format.height, float(rate), device=device)
+            self._camera = pyvirtualcam.Camera(format.width, format.height, float(clip.rate), device=device)
         except RuntimeError as error:
             raise InputError(f"No virtual camera can be opened: {str(error).strip()}") from error
-        self._format = format
+        self._format, self._paced = format, not clip.live
         self.encoder = f"virtual camera {self._camera.device}"
-        self.notes = ["Sound was left out: a camera has none."] if any(one.type == "audio" for one in others) else []
+        self.notes = (
+            ["Sound was left out: a camera has none."] if any(one.type == "audio" for one in clip.others) else []
+        )
 
     def write(self, frame: Frame) -> None:
+        if self._paced:
+            self._camera.sleep_until_next_frame()
         self._camera.send(to_rgb(frame.planes, self._format))
 
     def close(self) -> None:

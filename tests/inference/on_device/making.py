@@ -15,7 +15,7 @@ from mattecli.inference.behind import Blur, still
 from mattecli.inference.frames import follow
 from mattecli.inference.network import Matter
 from mattecli.inference.on_device import OnDevice
-from mattecli.inference.on_device.seeing import Eye, unpack
+from mattecli.inference.on_device.seeing import Eye
 from mattecli.inference.rendering import Renderer
 from mattecli.media.clips.colour import to_planes, to_rgb
 from mattecli.media.clips.frame import Colour, Format, Frame
@@ -55,6 +55,20 @@ class Given(nn.Module):
         x = torch.linspace(-1, 1, width, device=image.device)
         alpha = ((0.6 - (y * y + x * x).sqrt()) * 4 + 0.5).clamp(0, 1)[None, None]
         return Prediction(alpha, maps={"slope": 3 * lines[:, :3] - 1.5, "intercept": 1.5 * lines[:, 3:] - 0.3})
+
+
+class Even(nn.Module):
+    """The same alpha everywhere."""
+
+    spec = Spec(size=long_side(64, 8))
+
+    def __init__(self, alpha):
+        super().__init__()
+        self.alpha = nn.Parameter(torch.tensor(alpha))
+
+    def forward(self, image, *, trimap=None, background=None, state=None):
+        zero = torch.zeros_like(image)
+        return Prediction(zero[:, :1] + self.alpha, maps={"slope": zero, "intercept": zero[:, :1] + self.alpha})
 
 
 class Counting(nn.Module):
@@ -113,7 +127,7 @@ def view_of(frame, height, width):
     """What a network on the device sees of SDR, in 16 bits."""
     eye = Eye(frame.format, (height, width), torch.float32, torch.device("cpu"))
     levels = torch.from_numpy(np.concatenate([plane.ravel() for plane in frame.planes]))
-    seen = eye(unpack(levels, frame.format, torch.float32))[0].permute(1, 2, 0).numpy()
+    seen = eye(eye.planes(levels))[0].permute(1, 2, 0).numpy()
     return np.rint(seen * 65535).astype(np.uint16)
 
 
@@ -157,8 +171,8 @@ def check(found, wanted, levels=2.0):
         assert [plane.shape for plane in one.planes] == other.format.shapes
         for plane, goal in zip(one.planes, other.planes, strict=True):
             assert plane.dtype == goal.dtype == other.format.dtype
-            off = np.abs(plane.astype(float) - goal) * 255 / ((1 << other.format.depth) - 1)
-            assert off.max() <= levels
+            off = plane.astype(float) - goal
+            assert np.abs(off).max() * 255 / ((1 << other.format.depth) - 1) <= levels
 
 
 def scenes(form, lengths):

@@ -12,7 +12,7 @@ import torch
 from mattecli.inference import guided
 from mattecli.inference.cuts import Cuts
 from mattecli.inference.on_device import tensors
-from mattecli.inference.on_device.seeing import Eye, unpack
+from mattecli.inference.on_device.seeing import Eye
 from mattecli.inference.on_device.stage import thumbnail
 from mattecli.media.clips.colour import to_planes
 from mattecli.media.clips.frame import Format
@@ -36,13 +36,22 @@ def test_the_network_sees_the_picture_averaged_by_area(form):
         assert off.mean() < 1 and off.max() < 12
 
 
+def test_what_no_screen_shows_is_seen_as_the_nearest():
+    form = Format(40, 64, chroma="444")
+    levels = torch.tensor([16, 235, 240, 16, 240, 16], dtype=torch.uint8).repeat_interleave(40 * 32)
+    eye = Eye(form, (40, 64), torch.float32, torch.device("cpu"))
+    seen = eye(eye.planes(levels))
+    assert seen.min() == 0 and seen.max() == 1
+
+
 @pytest.mark.parametrize("number", [torch.float32, torch.float16])
 def test_flat_colours_are_seen_exactly(number):
     for form in FORMATS:
         planes = to_planes(np.full((form.height, form.width, 3), (200, 90, 30), np.uint8), form)
         form = replace(form, alpha=False)
         levels = torch.from_numpy(np.concatenate([plane.ravel() for plane in planes]))
-        seen = Eye(form, (40, 64), number, torch.device("cpu"))(unpack(levels, form, number)) * 255
+        eye = Eye(form, (40, 64), number, torch.device("cpu"))
+        seen = eye(eye.planes(levels)) * 255
         off = (seen - torch.tensor([200, 90, 30]).view(1, 3, 1, 1)).abs().max()
         assert off < (1.5 if form.depth == 8 or number == torch.float16 else 0.4)
 

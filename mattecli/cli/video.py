@@ -1,0 +1,300 @@
+"""`mattecli video`: a clip in; a composite, a cutout or an alpha matte of the same length, timing and sound out."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from mattecli.cli.clip_display import Display
+from mattecli.cli.console import INTERRUPTED, complain, patiently
+from mattecli.cli.options import Device, Precision, Size, Weights
+from mattecli.errors import UsageError
+
+if TYPE_CHECKING:
+    from mattecli.inference.clips import Summary
+    from mattecli.inference.frames import Steady
+    from mattecli.media.clips.camera import Camera
+    from mattecli.media.clips.frame import Format
+    from mattecli.media.clips.reading import Clip
+    from mattecli.media.clips.writing import Sink
+
+Kind = Literal["composite", "cutout", "alpha", "foreground", "side-by-side"]
+STDOUT = "-"
+KEPT = (".mp4", ".m4v", ".mov", ".mkv")
+"""Suffixes that an output takes over from its input; .mp4 stands for all others."""
+TRANSPARENT = {".mov", ".webm", ".png", ".webp", ".tif", ".tiff", ".avif", ".exr"}
+TRANSPARENT_CODECS = ("prores", "vp9", "ffv1")
+
+
+def video(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT", help="A clip, numbered pictures (shot_%04d.png), a URL, webcam:N, or - for stdin."
+        ),
+    ],
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE|PATTERN|camera|-",
+            help="Where to write; the suffix names the format. Without it, NAME_composite.mp4 and the like.",
+        ),
+    ] = None,
+    output: Annotated[
+        Kind | None,
+        typer.Option(
+            help="What to write.",
+            show_default="composite with --bg, else cutout where --out holds transparency, else alpha",
+        ),
+    ] = None,
+    bg: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLOUR|IMAGE|VIDEO|blur[:R]|transparent",
+            help="What goes behind: white, '#1e90ff', a picture, a clip (looped), or the clip itself blurred.",
+        ),
+    ] = None,
+    codec: Annotated[
+        str, typer.Option(metavar="NAME", help="h264, hevc, av1, vp9, prores or ffv1; auto goes by the suffix.")
+    ] = "auto",
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="On the codec's own scale (crf); lower is better.", show_default="looks lossless"
+        ),
+    ] = None,
+    audio: Annotated[Literal["copy", "none"], typer.Option(help="Keep the sound, or leave it out.")] = "copy",
+    start: Annotated[str | None, typer.Option(metavar="T", help="Begin there: seconds, or [HH:]MM:SS[.f].")] = None,
+    end: Annotated[str | None, typer.Option(metavar="T", help="End there, in the clip's own time.")] = None,
+    fps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Frames a second: of numbered pictures, or another rate for a clip.",
+            show_default="the clip's; pictures 25",
+        ),
+    ] = None,
+    model: Annotated[str, typer.Option(help="A network of `mattecli models`.")] = "realtime",
+    weights: Weights = None,
+    size: Size = None,
+    background: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGE|VIDEO", help="The scene without the subject, for networks that need it."),
+    ] = None,
+    stateless: Annotated[
+        bool, typer.Option("--stateless", help="No memory of earlier frames; smoothed, with a frame's delay.")
+    ] = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    engine: Annotated[str, typer.Option(help="auto, torch or openvino (CPU; extra 'cpu').")] = "auto",
+    hwaccel: Annotated[
+        str, typer.Option(metavar="NAME", help="Decode and encode in hardware: auto, none, or cuda, qsv…")
+    ] = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Work in segments, and go on with those of a run that was broken off.")
+    ] = False,
+    discard: Annotated[bool, typer.Option("--discard", help="Ctrl-C leaves no file.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object an event, a line each.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """A clip in; a composite, a cutout or its alpha matte out, frame for frame, with its sound.
+
+    Reads what FFmpeg reads, turned upright. Length, every frame's time,
+    sound, subtitles, chapters, metadata and colour stay what they are; what
+    the new file can't hold is said. The name after --out tells the format:
+    .mp4, .mkv, .mov, .webm, .avi, or pictures such as out_%05d.png. Without
+    --bg a .mov (ProRes 4444), .webm (VP9) or .png gets the cutout with its
+    transparency, the others get the alpha matte in grey, which editors take
+    as a track matte.
+
+    Ctrl-C ends the file with the last frame done, and it plays. `-o camera`
+    is a virtual camera for calls (extra 'live'); for a preview, `-o -` sends
+    Matroska to a player.
+
+    Exit status: 0 all done, 1 the clip failed, 2 wrong use, 130 interrupted.
+
+    Examples:
+
+    mattecli video clip.mp4 --bg beach.jpg
+
+    mattecli video clip.mp4 -o cutout.mov
+
+    mattecli video clip.mp4 -o new.mp4 --bg waves.mp4 --start 1:10 --end 1:25.5
+
+    mattecli video shot_%04d.png --fps 24 -o cutout_%04d.png
+
+    mattecli video webcam:0 --bg blur:20 -o camera
+
+    mattecli video webcam:0 --bg blur -o - | ffplay -
+    """
+    to_stdout = STDOUT in (out, source if out is None else None)
+    with Display(json=json, quiet=quiet, data_on_stdout=to_stdout) as display, display.errors():
+        kind = output or _kind(out, bg, codec)
+        _check_behind(kind, bg)
+        goal = _goal(source, out, kind, codec, [text for text in (source, bg, background) if text], overwrite)
+        since, until, rate = _seconds("--start", start), _seconds("--end", end), _rate(fps)
+        segments = _segments(goal) if resume else None
+
+        from mattecli.inference.behind import parse
+        from mattecli.inference.clips import process
+        from mattecli.inference.network import Matter, describe
+        from mattecli.inference.plate import open_plate
+        from mattecli.inference.rendering import Renderer
+        from mattecli.media.clips.reading import open_clip
+        from mattecli.media.clips.resampling import at_rate
+
+        clip = patiently(lambda: open_clip(source, start=since, end=until, hwaccel=hwaccel, rate=rate))
+        if rate and (clip.container or clip.live):  # numbered pictures have it already
+            clip = at_rate(clip, rate)
+        behind, plate = parse(bg) if bg else None, open_plate(background) if background else None
+        matter = Matter(model, device, precision, size=size, weights=weights, engine=engine, clip=True)
+        _check_plate(model, matter.spec.needs == "background", plate is not None)
+        renderer = Renderer(kind, clip.format, behind)
+        key = f"{_identity(source)} {kind} {bg} {start} {end} {model} {weights} {size} {stateless} {background}"
+        sink = _open_sink(goal, renderer.format, clip, codec, quality, audio, hwaccel, segments, key)
+        display.start(clip, f"{model} on {describe(matter)}", goal, sink)
+        steady: Steady = "delay" if stateless else "state"
+        leaves_nothing = discard or resume
+        summary = process(
+            clip, matter, renderer, sink, steady=steady, plate=plate, report=display, discard=leaves_nothing
+        )
+        display.done(goal, summary)
+    if summary.interrupted:
+        complain(_what_is_left(goal, summary, discard, segments))
+        raise typer.Exit(INTERRUPTED)
+
+
+def _kind(out: str | None, bg: str | None, codec: str) -> Kind:
+    """Composites where there is something behind, else cutouts where the file can hold them, else mattes."""
+    if bg is not None:
+        return "cutout" if bg == "transparent" else "composite"
+    suffix = Path(out or "").suffix.lower()
+    if codec == "auto":
+        return "cutout" if suffix in TRANSPARENT else "alpha"
+    return "cutout" if codec in TRANSPARENT_CODECS and suffix != ".mp4" else "alpha"
+
+
+def _check_behind(kind: Kind, bg: str | None) -> None:
+    behind = None if bg == "transparent" else bg
+    if kind == "composite" and behind is None:
+        raise UsageError("--output composite needs --bg COLOUR, IMAGE, VIDEO or blur[:R].")
+    if behind is not None and kind not in ("composite", "side-by-side"):
+        raise UsageError(f"--bg {bg} goes behind composites; leave it out, or --output {kind}.")
+
+
+def _check_plate(model: str, needed: bool, given: bool) -> None:
+    if needed and not given:
+        raise UsageError(f"{model} needs to see the scene without the subject; give it with --background IMAGE|VIDEO.")
+    if given and not needed:
+        raise UsageError(f"{model} looks at no background plate; leave --background out, or choose another --model.")
+
+
+def _goal(source: str, out: str | None, kind: Kind, codec: str, given: list[str], overwrite: bool) -> str:
+    """Where to write: a path, `-` or `camera`. Raises UsageError where that would destroy a file."""
+    from mattecli.media.clips import naming
+    from mattecli.media.clips.codecs import CODECS
+    from mattecli.media.clips.virtual_camera import NAME, camera_device
+
+    if out is None and source == "-":
+        out = STDOUT
+    if out is None and source.startswith("webcam"):
+        out = NAME
+    if out is None:
+        fitting = CODECS[codec].suffixes if codec in CODECS else KEPT
+        usual = (".mov",) if kind == "cutout" else (Path(source).suffix.lower(), *KEPT)
+        suffix = next((one for one in usual if one in fitting and one in (*KEPT, ".mov")), fitting[0])
+        out = str(naming.beside(source, kind.replace("side-by-side", "beside"), suffix))
+    if out == STDOUT and sys.stdout.isatty():
+        raise UsageError("This would print a clip to the terminal; name a file with -o, or send it to a player.")
+    if out != STDOUT and not camera_device(out)[0]:
+        naming.check_goal(Path(out), given, overwrite)
+    return out
+
+
+def _segments(goal: str) -> Path:
+    """The hidden folder in which the work of a run can be found again."""
+    if goal == STDOUT or goal.split(":")[0] == "camera":
+        raise UsageError("--resume needs a file to go on with; name one with -o.")
+    path = Path(goal)
+    return path.with_name(f".{path.name}.segments")
+
+
+def _identity(source: str) -> str:
+    """By which another clip of the same name is told."""
+    path = Path(source)
+    if not path.is_file():
+        return source
+    facts = path.stat()
+    return f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns}"
+
+
+def _open_sink(
+    goal: str,
+    format: Format,
+    clip: Clip | Camera,
+    codec: str,
+    quality: int | None,
+    audio: Literal["copy", "none"],
+    hwaccel: str,
+    segments: Path | None,
+    key: str,
+) -> Sink:
+    from mattecli.media.clips.virtual_camera import VirtualCamera, camera_device
+    from mattecli.media.clips.writing import Target, open_sink
+
+    is_camera, device = camera_device(goal)
+    if is_camera:
+        return VirtualCamera(device, format, clip)
+    target = Target(None if goal == STDOUT else Path(goal), codec, quality, audio, hwaccel)
+    return open_sink(target, format, clip, segments=segments, key=key)
+
+
+def _what_is_left(goal: str, summary: Summary, discard: bool, segments: Path | None) -> str:
+    """A sentence for who pressed Ctrl-C."""
+    if segments and discard:
+        shutil.rmtree(segments, ignore_errors=True)
+    elif segments:
+        return "interrupted; the same command goes on from the last whole segment."
+    if discard or not summary.frames:
+        return "interrupted; nothing was written."
+    if goal == STDOUT:
+        return f"interrupted; {summary.duration:.1f} s were written."
+    if goal.split(":")[0] == "camera":
+        return "interrupted; the camera is off."
+    return f"interrupted; {goal} holds the first {summary.duration:.1f} s and plays."
+
+
+def _seconds(option: str, text: str | None) -> float | None:
+    """Of `83.5`, `1:23.5` or `0:01:23.5`."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)", text)
+    if not found:
+        raise UsageError(f"{option} {text} is no time; give seconds, as 83.5, or [HH:]MM:SS, as 1:23.5.")
+    hours, minutes, rest = found.groups()
+    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(rest)
+
+
+def _rate(text: str | None) -> Fraction | None:
+    """Of `24`, `29.97` (which is 30000/1001) or `30000/1001`."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"\d+(?:\.\d+)?(?:/\d+)?", text)
+    rate = Fraction(0)
+    with contextlib.suppress(ValueError, ZeroDivisionError):
+        rate = Fraction(text) if found else rate
+    if not 0 < rate <= 1000:
+        raise UsageError(f"--fps {text} is no rate; give pictures a second, as 24 or 30000/1001.")
+    ntsc = Fraction(round(rate) * 1000, 1001)
+    return ntsc if abs(rate - ntsc) < Fraction(1, 200) else rate

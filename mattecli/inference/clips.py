@@ -1,0 +1,192 @@
+"""A clip through a network into another clip: decode, network, and render with encode, each in a thread of its own."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from mattecli.errors import InputError
+from mattecli.inference import pipeline
+from mattecli.inference.frames import Steady, follow
+from mattecli.inference.guided import Picture
+from mattecli.inference.network import Coarse, Matter
+from mattecli.inference.on_device import OnDevice, suits
+from mattecli.inference.on_device.stage import AHEAD
+from mattecli.inference.pipeline import Progress
+from mattecli.inference.plate import Plate
+from mattecli.inference.rendering import Renderer
+from mattecli.media.clips.camera import Camera
+from mattecli.media.clips.frame import Format, Frame
+from mattecli.media.clips.reading import Clip
+from mattecli.media.clips.writing import Sink
+
+__all__ = ["Progress", "Summary", "process"]
+
+WARM_UP = 1
+"""Seconds of a clip that the network sees again before the frames that are still to be written."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of a clip: frames written, how many seconds of it they last, wall seconds, what is worth telling.
+
+    `busy` has the seconds that each stage did not wait for others; `dropped` counts the frames of a live source that
+    were left out so that the rest is on time. `interrupted`: the file ends early, yet it is whole; without a frame,
+    or with `discard`, there is none.
+    """
+
+    frames: int
+    duration: float
+    seconds: float
+    busy: dict[str, float]
+    notes: list[str] = field(default_factory=list)
+    dropped: int = 0
+    interrupted: bool = False
+
+
+def process(
+    clip: Clip | Camera,
+    matter: Matter,
+    renderer: Renderer,
+    sink: Sink,
+    *,
+    steady: Steady = "state",
+    plate: Plate | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+    discard: bool = False,
+) -> Summary:
+    """Every frame of `clip` through `matter` and `renderer` into `sink`; closes clip and sink, however it ends.
+
+    A sink that says by `done_until` (a stamp) which frames it has already gets only the last second of those again.
+    `steady` is that of `frames.follow`, `plate` what is behind the subject, for networks that need to see it. `report`
+    is called about ten times a second. KeyboardInterrupt ends the file after the last frame rendered, or with
+    `discard` leaves none; either way the summary is `interrupted`. Any other exception, of whatever stage, leaves no
+    file and goes on from here.
+    """
+    size = seen_size(matter, clip.format)
+    way: _OnHost | _OnDevice
+    if suits(matter):
+        ahead = 0 if clip.live else AHEAD
+        way = _OnDevice(OnDevice(matter, renderer, clip.format, size, steady=steady, ahead=ahead))
+    else:
+        way = _OnHost(matter, renderer, size, steady, plate)
+    job = _Job(clip, way, sink)
+    stages = {"decode": job.decode, "network": way.network, "encode": job.encode}
+    try:
+        work = pipeline.run(
+            stages, total=job.total, report=report, discard=discard, merge=job.overtake if clip.live else None
+        )
+    finally:
+        if not job.reading:  # a thread that waits for a silent source still holds it
+            clip.close()
+    notes = list(dict.fromkeys([*sink.notes, *clip.notes]))
+    return Summary(work.frames, job.duration, work.seconds, work.busy, notes, job.dropped, work.interrupted)
+
+
+def seen_size(matter: Matter, format: Format) -> tuple[int, int]:
+    """`(height, width)` that the network sees frames of `format` at: square pixels, by its own rule."""
+    return matter.size_for(format.height, max(1, round(format.width * format.aspect)))
+
+
+@dataclass
+class _Seen:
+    """A frame, and what the network sees of it and behind it."""
+
+    frame: Frame
+    picture: Picture
+    plate: Picture | None = None
+
+
+class _OnHost:
+    """The network anywhere, frames on the CPU; what the last stage gets must still be rendered."""
+
+    def __init__(
+        self, matter: Matter, renderer: Renderer, size: tuple[int, int], steady: Steady, plate: Plate | None
+    ) -> None:
+        self._matter, self._renderer, self._size = matter, renderer, size
+        self._steady, self._plate = steady, plate
+
+    def look(self, frame: Frame) -> _Seen:
+        assert frame.view is not None
+        return _Seen(frame, frame.view(*self._size), self._plate and self._plate(frame, *self._size))
+
+    def network(self, seen: Iterable[_Seen]) -> Generator[tuple[_Seen, Coarse], None, None]:
+        plate = (lambda one: one.plate) if self._plate else None
+        yield from follow(self._matter, seen, lambda one: one.picture, steady=self._steady, background=plate)
+
+    def finish(self, answer: tuple[_Seen, Coarse]) -> Frame:
+        seen, coarse = answer
+        return self._renderer.render(seen.frame, coarse)
+
+
+class _OnDevice:
+    """Frames on the device from their planes to those that are written."""
+
+    def __init__(self, device: OnDevice) -> None:
+        self._device = device
+
+    def look(self, frame: Frame) -> _Seen:
+        return _Seen(frame, self._device.look(frame))
+
+    def network(self, seen: Iterable[_Seen]) -> Generator[Frame, None, None]:
+        yield from self._device.frames((one.frame, one.picture) for one in seen)
+
+    def finish(self, answer: Frame) -> Frame:
+        return answer
+
+
+class _Job:
+    """The first and the last stage of one clip."""
+
+    def __init__(self, clip: Clip | Camera, way: _OnHost | _OnDevice, sink: Sink) -> None:
+        self.clip, self.way, self.sink = clip, way, sink
+        self.duration, self.dropped, self.reading = 0.0, 0, False
+        done_until: int | None = getattr(sink, "done_until", None)
+        self._begin = None if done_until is None else done_until - round(WARM_UP / clip.time_base)
+
+    @property
+    def total(self) -> int | None:
+        """Frames to come, as far as is known."""
+        if self.clip.frames is None or self._begin is None:
+            return self.clip.frames
+        return max(1, self.clip.frames - max(0, round(self._begin * self.clip.time_base * self.clip.rate)))
+
+    def decode(self, _: Iterator[Any]) -> Generator[_Seen, None, None]:
+        self.reading = True
+        try:
+            for frame in self.clip:
+                if self._begin is not None and frame.pts < self._begin:
+                    continue
+                seen = self.way.look(frame)
+                frame.view = None  # it holds the decoder's own picture
+                yield seen
+        finally:
+            self.reading = False
+
+    def overtake(self, old: _Seen, new: _Seen) -> _Seen:
+        """The newer of two frames, with the sound of both."""
+        new.frame.passing[:0] = old.frame.passing
+        self.dropped += 1
+        return new
+
+    def encode(self, answers: Iterable[Any]) -> Generator[None, None, None]:
+        first = None
+        try:
+            for answer in answers:
+                frame = self.way.finish(answer)
+                self.sink.write(frame)
+                first = frame.time if first is None else first
+                self.duration = frame.time + float(frame.duration * frame.time_base) - first
+                yield
+            if first is None:
+                self.sink.abort()
+            else:
+                self.sink.close()
+        except BaseException as error:
+            self.sink.abort()
+            if isinstance(error, OSError) and error.errno != errno.EPIPE:  # who reads what we write may stop
+                why = (error.strerror or str(error)).lower()
+                raise InputError(f"The output can't be written: {why}; nothing is left of it.") from error
+            raise

@@ -1,0 +1,285 @@
+"""Stages in threads, one behind the other, with short queues between them.
+
+Memory stays flat however many items pass, an error in one stage ends them all, and Ctrl-C ends the work between two
+items of the last stage, which can then finish what it has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Stage = Callable[[Iterator[Any]], Generator[Any, None, None]]
+"""From the items of the stage before (none for the first) to its own; those of the last are only counted."""
+_END = object()
+Merge = Callable[[Any, Any], Any]
+
+ROOM = 3
+"""Items that may wait between two stages."""
+INTERVAL = 0.1
+"""Seconds between two reports."""
+WINDOW = 1.0
+"""Seconds over which speed and busy shares are taken."""
+PATIENCE = 3.0
+"""Seconds that stages may take to end after the last one has; one that waits for a silent source never would."""
+
+
+class Stopped(Exception):  # noqa: N818 (a way out, no error)
+    """Raised in a stage, where it takes an item, when another one failed or what is made shall be thrown away."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the work stands after `seconds`. `fps`, and `busy`: the share of time a stage did not wait, are of the
+    last second. `total` and `left` (seconds) are None where the number of items is not known.
+    """
+
+    frames: int
+    total: int | None
+    seconds: float
+    fps: float
+    left: float | None
+    busy: dict[str, float]
+
+    @property
+    def bottleneck(self) -> str:
+        """The stage that waits least."""
+        return max(self.busy, key=lambda name: self.busy[name])
+
+
+@dataclass(frozen=True)
+class Work:
+    """What was done: items, wall seconds, and the seconds that each stage did not wait."""
+
+    frames: int
+    seconds: float
+    busy: dict[str, float]
+    interrupted: bool = False
+
+
+def run(
+    stages: Mapping[str, Stage],
+    *,
+    total: int | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+    discard: bool = False,
+    merge: Merge | None = None,
+) -> Work:
+    """Run `stages` until the last is through; `report` is called about ten times a second and at the end.
+
+    An exception in a stage raises `Stopped` in the others, then goes on here. At KeyboardInterrupt the last stage
+    sees the end of its items, with `discard` it gets `Stopped`; the work returned is `interrupted`. A second one goes
+    on at once. With `merge` the first stage never waits for room: its newest item and the one that comes become one.
+    """
+    line = _Line(stages, merge)
+    watch = _Watch(line, total)
+    interrupted = False
+    try:
+        line.start()
+        while not line.over(INTERVAL):
+            report(watch.look())
+        if line.error is None:
+            report(watch.look())
+    except KeyboardInterrupt:
+        interrupted = True
+        line.stop(keep=not discard)
+    except BaseException:
+        line.stop()
+        raise
+    finally:
+        line.settle()
+    if line.error is not None:
+        raise line.error
+    return Work(line.done, watch.seconds, line.busy(), interrupted)
+
+
+class _Belt:
+    """A queue with little room: `put` waits for room, iteration for items, until one of them shall end."""
+
+    def __init__(self, merge: Merge | None = None) -> None:
+        self._items: deque[Any] = deque()
+        self._changed = threading.Condition()
+        self._merge, self._room = merge, 1 if merge else ROOM
+        self._ended = self._cut = self._stopped = False
+
+    def put(self, item: Any) -> None:
+        with self._changed:
+            if self._merge and len(self._items) >= self._room:
+                item = self._merge(self._items.pop(), item)
+            self._changed.wait_for(lambda: len(self._items) < self._room or self._cut or self._stopped)
+            if self._cut or self._stopped:
+                raise Stopped
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._items or self._ended or self._cut or self._stopped)
+                if self._stopped:
+                    raise Stopped
+                if self._cut or not self._items:
+                    return
+                item = self._items.popleft()
+                self._changed.notify_all()
+            yield item
+
+    def end(self) -> None:
+        """No more items come; those that wait may still be taken."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def stop(self, keep: bool) -> None:
+        """No item may be given any more; who takes gets `Stopped`, or with `keep` the end."""
+        with self._changed:
+            self._items.clear()
+            self._cut, self._stopped = keep, not keep
+            self._changed.notify_all()
+
+
+class _Line:
+    """The stages' threads and the belts between them."""
+
+    def __init__(self, stages: Mapping[str, Stage], merge: Merge | None) -> None:
+        self.done = 0
+        self.error: BaseException | None = None
+        self._belts = [_Belt(None if index else merge) for index in range(len(stages) - 1)]
+        ends = zip([None, *self._belts], [*self._belts, None], strict=True)
+        self._workers = [
+            _Worker(name, stage, source, goal, self)
+            for (name, stage), (source, goal) in zip(stages.items(), ends, strict=True)
+        ]
+
+    def start(self) -> None:
+        for worker in self._workers:
+            worker.start()
+
+    def over(self, wait: float) -> bool:
+        """Whether the last stage is through, after at most `wait` seconds."""
+        return self._workers[-1].through.wait(wait)
+
+    def settle(self) -> None:
+        """Wait for the last stage, and a moment for the others."""
+        while not self.over(INTERVAL):
+            pass
+        deadline = time.perf_counter() + PATIENCE
+        for worker in self._workers:
+            if worker.through.wait(max(0.0, deadline - time.perf_counter())):
+                worker.join()
+
+    def stop(self, keep: bool = False) -> None:
+        """End all stages; with `keep` the last one in peace."""
+        for belt in self._belts:
+            belt.stop(keep and belt is self._belts[-1])
+
+    def fail(self, error: BaseException) -> None:
+        """The first error counts; what it brings about in other stages does not."""
+        self.error = self.error or error
+        self.stop()
+
+    def busy(self) -> dict[str, float]:
+        return {worker.name: worker.busy() for worker in self._workers}
+
+
+class _Worker(threading.Thread):
+    """One stage, from its belt to the next.
+
+    `through` is set when it has ended. Waiting by `join` would not do: interrupted, it takes a thread for ended that is
+    not (CPython 3.10 to 3.12).
+    """
+
+    def __init__(self, name: str, stage: Stage, source: _Belt | None, goal: _Belt | None, line: _Line) -> None:
+        super().__init__(name=name, daemon=True)
+        self._stage, self._source, self._goal, self._line = stage, source, goal, line
+        self.through = threading.Event()
+        self._waited = 0.0
+        self._began: float | None = None
+        self._ended: float | None = None
+        self._waits_since: float | None = None
+
+    def busy(self) -> float:
+        """Seconds so far in which it waited for no other stage."""
+        if self._began is None:
+            return 0.0
+        now, since = self._ended or time.perf_counter(), self._waits_since
+        return now - self._began - self._waited - (0.0 if since is None else now - since)
+
+    def run(self) -> None:
+        self._began = time.perf_counter()
+        try:
+            with contextlib.closing(self._stage(self._incoming())) as items:
+                for item in items:
+                    self._give(item)
+            if self._goal:
+                self._goal.end()
+        except Stopped:
+            pass
+        except BaseException as error:
+            self._line.fail(error)
+        finally:
+            self._ended = time.perf_counter()
+            self.through.set()
+
+    def _incoming(self) -> Iterator[Any]:
+        items = iter(self._source or ())
+        while True:
+            with self._waiting():
+                item = next(items, _END)
+            if item is _END:
+                return
+            yield item
+
+    def _give(self, item: Any) -> None:
+        if self._goal is None:
+            self._line.done += 1
+            return
+        with self._waiting():
+            self._goal.put(item)
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        since = self._waits_since = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._waits_since = None
+            self._waited += time.perf_counter() - since
+
+
+class _Watch:
+    """Speed and busy shares of the last `WINDOW` seconds."""
+
+    def __init__(self, line: _Line, total: int | None) -> None:
+        self._line, self._total = line, total
+        self._started = time.perf_counter()
+        self._first: tuple[float, int] | None = None
+        self._looks = deque([(self._started, 0, dict.fromkeys(line.busy(), 0.0))])
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._started
+
+    def look(self) -> Progress:
+        now, done, busy = time.perf_counter(), self._line.done, self._line.busy()
+        while len(self._looks) > 1 and self._looks[1][0] <= now - WINDOW:
+            self._looks.popleft()
+        before, had, spent = self._looks[0]
+        self._looks.append((now, done, busy))
+        span = max(now - before, 1e-6)
+        shares = {name: min(1.0, max(0.0, (busy[name] - spent[name]) / span)) for name in busy}
+        return Progress(done, self._total, now - self._started, (done - had) / span, self._left(now, done), shares)
+
+    def _left(self, now: float, done: int) -> float | None:
+        """From the speed since the first item, so that what comes before it (compiling, say) does not count."""
+        if self._first is None and done:
+            self._first = now, done
+        if self._total is None or self._first is None or done == self._first[1]:
+            return None
+        since, had = self._first
+        return max(0.0, (self._total - done) * (now - since) / (done - had))

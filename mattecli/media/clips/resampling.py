@@ -1,0 +1,50 @@
+"""A clip at another frame rate: frames are repeated or left out, none is blended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+from mattecli.errors import UsageError
+from mattecli.media.clips.camera import Camera
+from mattecli.media.clips.frame import Frame
+from mattecli.media.clips.reading import Clip
+
+
+def at_rate(clip: Clip | Camera, rate: Fraction) -> Any:
+    """`clip` with `rate` frames a second, each the one that is shown in the middle of its time.
+
+    Raises UsageError for live clips.
+    """
+    if clip.live:
+        raise UsageError(f"{clip.name} is live and keeps its own rate; leave --fps out.")
+    return _Resampled(clip, rate)
+
+
+class _Resampled:
+    """In all but its frames and their times the clip itself."""
+
+    def __init__(self, clip: Clip | Camera, rate: Fraction) -> None:
+        self._clip, self.rate, self.time_base = clip, rate, 1 / rate
+        self._waiting: list[Any] = []
+        self.frames = None if clip.frames is None else max(1, round(clip.frames * rate / clip.rate))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._clip, name)
+
+    @property
+    def trailing(self) -> list[Any]:
+        return [*self._waiting, *self._clip.trailing]
+
+    def __iter__(self) -> Iterator[Frame]:
+        number = None
+        for frame in self._clip:
+            begin, end = frame.pts * frame.time_base, (frame.pts + frame.duration) * frame.time_base
+            number = round(begin * self.rate) if number is None else number
+            self._waiting += frame.passing
+            while (number + Fraction(1, 2)) * self.time_base < end:
+                passing, self._waiting = self._waiting, []
+                yield replace(frame, pts=number, duration=1, time_base=self.time_base, passing=passing)
+                number += 1

@@ -1,0 +1,327 @@
+"""`mattecli video` as it is typed, with a network whose alpha is the red of the picture."""
+
+import io
+import json
+import signal
+import sys
+import threading
+import time
+from fractions import Fraction
+from types import SimpleNamespace
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+from typer.testing import CliRunner
+
+from mattecli import zoo
+from mattecli.cli import app, clip_display, console
+from mattecli.cli.clip_display import Display
+from mattecli.cli.console import patiently
+from mattecli.cli.video import _rate, _seconds
+from mattecli.errors import UsageError
+from mattecli.inference.pipeline import Progress
+from mattecli.zoo.spec import Prediction, Spec, long_side
+from tests.media.clips.making import make_clip
+
+
+class Red(nn.Module):
+    spec = Spec(size=long_side(64, 8))
+
+    def __init__(self):
+        super().__init__()
+        self.offset = nn.Parameter(torch.zeros(1))
+
+    def forward(self, image, **_):
+        slope = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, *image.shape[-2:])
+        return Prediction(image[:, :1], maps={"slope": slope, "intercept": 0 * image[:, :1]})
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """clip.mp4 of 8 frames (25 a second, with sound) in the working directory."""
+    monkeypatch.setattr(zoo, "load", lambda name, weights=None: Red())
+    monkeypatch.chdir(tmp_path)
+    make_clip(tmp_path / "clip.mp4", sound="aac")
+    return tmp_path
+
+
+def run(*arguments, data=None):
+    done = CliRunner().invoke(
+        app, ["video", *map(str, arguments), "--engine", "torch", "--hwaccel", "none"], input=data
+    )
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return SimpleNamespace(code=done.exit_code, out=done.stdout_bytes, text=done.stdout, err=done.stderr)
+
+
+def facts(path, **options):
+    """Codec, pixel format, frames, and whether there is sound."""
+    with av.open(str(path) if not isinstance(path, bytes) else io.BytesIO(path), **options) as container:
+        video = container.streams.video[0]
+        frames = sum(1 for _ in container.decode(video))
+        return video.codec_context.name, video.codec_context.pix_fmt, frames, bool(container.streams.audio)
+
+
+def files(root):
+    return sorted(path.name for path in root.iterdir())
+
+
+def test_a_clip_over_a_colour(folder):
+    done = run("clip.mp4", "--bg", "green")
+    assert done.code == 0 and done.out == b""
+    assert files(folder) == ["clip.mp4", "clip_composite.mp4"]
+    assert facts("clip_composite.mp4") == ("h264", "yuv420p", 8, True)
+    for words in (
+        "clip.mp4: 96x64, 25 fps, 8 frames (h264",
+        "realtime on cpu",
+        "clip_composite.mp4: H.264, libx264",
+        "8 frames in",
+    ):
+        assert words in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "expected"),
+    [
+        ([], "clip_alpha.mp4", ("h264", "yuv420p", 8, True)),
+        (["--output", "cutout"], "clip_cutout.mov", ("prores", "yuva444p12le", 8, True)),
+        (["--bg", "transparent", "--codec", "ffv1"], "clip_cutout.mkv", ("ffv1", "yuva420p", 8, True)),
+        (["--codec", "prores"], "clip_cutout.mov", ("prores", "yuva444p12le", 8, True)),
+        (["--output", "side-by-side", "--audio", "none"], "clip_beside.mp4", ("h264", "yuv420p", 8, False)),
+        (["--output", "foreground", "--codec", "ffv1"], "clip_foreground.mkv", ("ffv1", "yuv420p", 8, True)),
+        (["-o", "x.mov"], "x.mov", ("prores", "yuva444p12le", 8, True)),
+        (["-o", "x.mkv"], "x.mkv", ("h264", "yuv420p", 8, True)),
+        (["-o", "x.mov", "--bg", "red"], "x.mov", ("h264", "yuv420p", 8, True)),
+    ],
+)
+def test_what_is_made_and_how_it_is_called(folder, arguments, name, expected):
+    done = run("clip.mp4", *arguments)
+    assert done.code == 0, done.err
+    assert files(folder) == sorted(["clip.mp4", name])
+    assert facts(name) == expected
+
+
+def test_pictures_in_and_out(folder):
+    assert run("clip.mp4", "-o", "cut_%03d.png", "--end", "0.1").code == 0
+    pictures = [cv2.imread(f"cut_{n:03}.png", cv2.IMREAD_UNCHANGED) for n in (1, 2, 3)]
+    assert all(picture.shape == (64, 96, 4) for picture in pictures) and len(files(folder)) == 4
+    assert run("cut_%03d.png", "--bg", "white", "--fps", "24").code == 0
+    with av.open("cut_composite.mp4") as container:
+        assert container.streams.video[0].average_rate == 24 and container.streams.video[0].frames == 3
+    assert run("clip.mp4", "-o", "cut_%03d.png").code == 2
+    assert run("cut_%03d.png", "-o", "cut_%03d.png", "--overwrite").code == 2
+
+
+def test_stdin_to_stdout(folder):
+    make_clip(folder / "in.mkv", 4)
+    done = run("-", "-o", "-", "--bg", "blue", "--json", data=(folder / "in.mkv").read_bytes())
+    assert done.code == 0, done.err
+    assert facts(done.out)[0::2] == ("h264", 4)
+    assert [json.loads(line)["event"] for line in done.err.splitlines()][0::2] == ["start", "done"]
+
+
+def test_a_part(folder):
+    done = run(
+        "clip.mp4", "-o", "part.mkv", "--start", "0:00.08", "--end", "0.24", "--codec", "ffv1", "--output", "alpha"
+    )
+    assert done.code == 0
+    with av.open("part.mkv") as container:
+        assert [frame.time for frame in container.decode(video=0)] == [0.0, 0.04, 0.08, 0.12]
+
+
+def test_another_rate(folder):
+    assert run("clip.mp4", "-o", "fast.mp4", "--fps", "50", "--bg", "red").code == 0
+    with av.open("fast.mp4") as container:
+        assert [frame.time for frame in container.decode(video=0)] == [n / 50 for n in range(16)]
+
+
+def test_events(folder):
+    done = run("clip.mp4", "-o", "x.mkv", "--bg", "black", "--codec", "ffv1", "--json", "--quiet")
+    assert done.code == 0 and done.err == ""
+    events = [json.loads(line) for line in done.text.splitlines()]
+    first, *between, last = events
+    assert (first["event"], first["input"], first["output"]) == ("start", "clip.mp4", "x.mkv")
+    assert (first["width"], first["height"], first["frames"], first["fps"]) == (96, 64, 8, 25.0)
+    assert "h264" in first["decoder"] and "FFV1" in first["encoder"] and "cpu" in first["network"]
+    assert {event["event"] for event in between} <= {"progress", "note"}
+    assert (last["event"], last["frames"], last["duration"], last["interrupted"]) == ("done", 8, 0.32, False)
+    assert set(last["busy"]) == {"decode", "network", "encode"}
+    failed = run("none.mp4", "--json")
+    assert failed.code == 1 and "none.mp4 does not exist" in failed.err
+    assert json.loads(failed.text)["event"] == "error"
+
+
+def test_what_the_file_cannot_hold_is_noted(folder):
+    make_clip(folder / "odd.mkv", 2, (63, 95))
+    done = run("odd.mkv", "-o", "x.mp4", "--json")
+    notes = [event["note"] for event in map(json.loads, done.text.splitlines()) if event["event"] == "note"]
+    assert len(notes) == 1 and "95x63 became 96x64" in notes[0] and done.err.count(notes[0]) == 1
+
+
+def test_existing_files(folder):
+    (folder / "x.mp4").write_bytes(b"mine")
+    refused = run("clip.mp4", "-o", "x.mp4")
+    assert refused.code == 2 and "--overwrite" in refused.err
+    assert (folder / "x.mp4").read_bytes() == b"mine"
+    assert run("clip.mp4", "-o", "x.mp4", "--overwrite").code == 0
+    assert facts("x.mp4")[2] == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["clip.mp4", "-o", "clip.mp4", "--overwrite"], "would be overwritten"),
+        (["clip.mp4", "--bg", "clip.mp4", "-o", "../{name}/clip.mp4", "--overwrite"], "would be overwritten"),
+        (["clip.mp4", "--output", "composite"], "needs --bg"),
+        (["clip.mp4", "--output", "composite", "--bg", "transparent"], "needs --bg"),
+        (["clip.mp4", "--output", "alpha", "--bg", "red"], "--bg red goes behind"),
+        (["clip.mp4", "--bg", "beech.jpg"], "beech.jpg"),
+        (["clip.mp4", "-o", "x.gif"], "no format"),
+        (["clip.mp4", "-o", "x"], "without suffix"),
+        (["clip.mp4", "-o", "x.png"], "_%05d.png"),
+        (["clip.mp4", "-o", "x.mp4", "--output", "cutout"], "transparency"),
+        (["clip.mp4", "-o", "x.mp4", "--codec", "divx"], "no codec"),
+        (["clip.mp4", "-o", "x.webm", "--codec", "h264"], "can't hold"),
+        (["clip.mp4", "-o", "x.mp4", "--quality", "99"], "crf"),
+        (["clip.mp4", "--start", "1:2:3:4"], "no time"),
+        (["clip.mp4", "--start", "0.2", "--end", "0.1"], "end after it starts"),
+        (["clip.mp4", "--fps", "0"], "no rate"),
+        (["clip.mp4", "--device", "tpu"], "unknown"),
+        (["clip.mp4", "--background", "clip.mp4"], "no background plate"),
+        (["clip.mp4", "-o", "camera"], "mattecli[live]"),
+    ],
+)
+def test_wrong_use_is_refused_before_work(folder, monkeypatch, arguments, sentence):
+    monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
+    before = files(folder)
+    done = run(*(argument.format(name=folder.name) for argument in arguments))
+    assert done.code == 2, done.err
+    assert sentence in done.err and "Traceback" not in done.err
+    assert files(folder) == before
+
+
+def test_a_virtual_camera(folder, monkeypatch):
+    shown, waits = [], []
+
+    class Camera:
+        def __init__(self, width, height, fps, device=None):
+            assert (width, height, fps, device) == (96, 64, 25.0, "/dev/video7")
+            self.device = device
+
+        def sleep_until_next_frame(self):
+            waits.append(len(shown))
+
+        def send(self, rgb):
+            shown.append(rgb)
+
+        def close(self):
+            shown.append("closed")
+
+    monkeypatch.setitem(sys.modules, "pyvirtualcam", SimpleNamespace(Camera=Camera))
+    done = run("clip.mp4", "-o", "camera:/dev/video7", "--bg", "lime")
+    assert done.code == 0 and "Sound was left out" in done.err
+    assert shown.pop() == "closed" and len(shown) == 8 and waits == list(range(8))
+    assert shown[0].shape == (64, 96, 3) and shown[0].dtype == np.uint8
+    assert shown[0][-1, -1, 1] > shown[0][0, 0, 1]  # the red corner is in front
+
+
+def interrupt(monkeypatch, frames):
+    shown = Display.__call__
+
+    def called(self, work):
+        shown(self, work)
+        if work.frames >= frames:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Display, "__call__", called)
+
+
+def test_ctrl_c_says_what_is_left(folder, monkeypatch):
+    interrupt(monkeypatch, 8)
+    done = run("clip.mp4", "-o", "x.mp4", "--json")
+    assert done.code == 130
+    assert "interrupted; x.mp4 holds the first 0.3 s and plays." in done.err
+    assert facts("x.mp4")[2] == 8 and files(folder) == ["clip.mp4", "x.mp4"]
+    assert json.loads(done.text.splitlines()[-1])["interrupted"] is True
+
+
+def test_ctrl_c_with_discard(folder, monkeypatch):
+    class Slow(Red):
+        def forward(self, image, **_):
+            time.sleep(0.05)
+            return super().forward(image)
+
+    monkeypatch.setattr(zoo, "load", lambda name, weights=None: Slow())
+    interrupt(monkeypatch, 0)
+    done = run("clip.mp4", "-o", "x.mp4", "--discard")
+    assert done.code == 130 and "interrupted; nothing was written." in done.err
+    assert files(folder) == ["clip.mp4"]
+
+
+def test_a_run_that_can_be_gone_on_with(folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        make_clip(folder / "slow.mp4", 9, rate=Fraction(1, 10))
+        patch.setattr(Red, "forward", lambda self, image, **_: time.sleep(0.03) or Prediction(image[:, :1]))
+        interrupt(patch, 4)
+        broken = run("slow.mp4", "-o", "x.mp4", "--resume")
+        assert broken.code == 130 and "the same command goes on" in broken.err
+    assert files(folder) == [".x.mp4.segments", "clip.mp4", "slow.mp4"]
+    other = run("slow.mp4", "-o", "x.mp4", "--resume", "--bg", "red")
+    assert other.code == 2 and "other settings" in other.err
+    assert run("slow.mp4", "-o", "x.mp4", "--resume").code == 0
+    assert files(folder) == ["clip.mp4", "slow.mp4", "x.mp4"] and facts("x.mp4")[2] == 9
+    assert run("clip.mp4", "-o", "-", "--resume").code == 2
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="a system without signals between threads")
+def test_ctrl_c_while_an_input_is_silent():
+    def silent():
+        time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        never.wait()
+
+    never = threading.Event()
+    with pytest.raises(KeyboardInterrupt):
+        patiently(silent)
+    never.set()
+    with pytest.raises(ZeroDivisionError):
+        patiently(lambda: 1 / 0)
+    assert patiently(lambda: 7) == 7
+
+
+def test_the_real_network(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_clip(tmp_path / "clip.mp4", 4, sound="aac")
+    done = run("clip.mp4", "--bg", "blur", "--size", "64")
+    assert done.code == 0, done.err
+    assert facts("clip_composite.mp4") == ("h264", "yuv420p", 4, True)
+
+
+def test_a_terminal_shows_where_the_work_is(monkeypatch):
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=200)
+    monkeypatch.setattr(console, "console", terminal)
+    monkeypatch.setattr(clip_display, "console", terminal)
+    with Display(json=False, quiet=False, data_on_stdout=False) as display:
+        display(Progress(120, 300, 5.0, 24.2, 75.0, {"decode": 0.2, "network": 0.5, "encode": 0.9}))
+    said = terminal.file.getvalue()
+    assert "120/300 · 24.2 fps · 1:15 left · encode is the bottleneck" in said
+
+
+def test_times_and_rates():
+    assert [_seconds("--start", text) for text in ("83.5", "1:23.5", "0:01:23.5", "100:00", None)] == [
+        83.5, 83.5, 83.5, 6000.0, None
+    ]  # fmt: skip
+    assert [_rate(text) for text in ("24", "29.97", "23.976", "30000/1001", "12.5", None)] == [
+        24, Fraction(30000, 1001), Fraction(24000, 1001), Fraction(30000, 1001), Fraction(25, 2), None
+    ]  # fmt: skip
+    for wrong in ("", "-3", "1:", "a", "1:2:3:4"):
+        with pytest.raises(UsageError):
+            _seconds("--end", wrong)
+    for wrong in ("", "x", "1/0", "0", "1e9", "24/"):
+        with pytest.raises(UsageError):
+            _rate(wrong)

@@ -1,0 +1,50 @@
+"""Other frame rates: how many frames there are, and which is shown when."""
+
+from fractions import Fraction
+
+import av
+import pytest
+
+from mattecli.errors import UsageError
+from mattecli.media.clips.reading import open_clip
+from mattecli.media.clips.resampling import at_rate
+from tests.media.clips.making import make_clip
+
+
+def read(path, rate):
+    with open_clip(str(path)) as clip:
+        resampled = at_rate(clip, Fraction(rate))
+        frames = list(resampled)
+        packets = [packet.pts for frame in frames for packet in frame.passing]
+        assert resampled.format is clip.format and resampled.rate == rate
+        return resampled.frames, frames, packets + [packet.pts for packet in resampled.trailing]
+
+
+@pytest.mark.parametrize(
+    ("rate", "shown"),
+    [(50, [0, 0, 1, 1, 2, 2, 3, 3]), (25, [0, 1, 2, 3]), ("25/2", [1, 3]), (30, [0, 1, 2, 2, 3]), (5, [2])],
+)
+def test_frames_are_repeated_or_left_out(tmp_path, rate, shown):
+    made = make_clip(tmp_path / "in.mkv", 4, sound="pcm_s16le")
+    count, frames, packets = read(tmp_path / "in.mkv", Fraction(rate))
+    assert [(frame.pts, frame.duration, frame.time_base) for frame in frames] == [
+        (n, 1, 1 / Fraction(rate)) for n in range(len(shown))
+    ]
+    assert all((frame.planes[0] == made[n][0]).all() for frame, n in zip(frames, shown, strict=True))
+    assert abs(count - len(shown)) <= 1
+    with av.open(str(tmp_path / "in.mkv")) as container:
+        assert packets == [packet.pts for packet in container.demux(audio=0) if packet.size]
+
+
+def test_uneven_frames_become_even(tmp_path):
+    made = make_clip(tmp_path / "in.mp4", 3, pts=[0, 100, 120], time_base=Fraction(1, 1000))
+    _, frames, _ = read(tmp_path / "in.mp4", 50)
+    assert all((frame.planes[0] == made[n][0]).all() for frame, n in zip(frames, [0, 0, 0, 0, 0, 1, 2], strict=False))
+
+
+def test_a_live_clip_has_its_own():
+    class Live:
+        live, name = True, "webcam:0"
+
+    with pytest.raises(UsageError, match="webcam:0"):
+        at_rate(Live(), Fraction(25))

@@ -1,0 +1,91 @@
+"""`bench video` on a tiny clip: which figures there are, not how large."""
+
+import json
+import math
+import sys
+
+import av
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from mattecli import benchmark_video, zoo
+from mattecli.benchmark_video import Setting, bench_video, make_clip
+from mattecli.cli import app
+from mattecli.zoo.spec import Prediction, Spec, long_side
+
+STAGES = ["decode", "network", "render", "encode", "transcode", "network, eager", "end to end, eager", "end to end"]
+
+
+class Even(nn.Module):
+    spec = Spec(size=long_side(64, 8))
+
+    def __init__(self):
+        super().__init__()
+        self.level = nn.Parameter(torch.zeros(1))
+
+    def forward(self, image, **_):
+        return Prediction(torch.zeros_like(image[:, :1]) + self.level)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """A small network, a small clip, early soon."""
+    monkeypatch.setattr(zoo, "load", lambda name, weights=None: Even())
+    whole = make_clip
+    monkeypatch.setattr(benchmark_video, "make_clip", lambda path, frames: whole(path, frames, (64, 96)))
+    monkeypatch.setattr(benchmark_video, "EARLY", 2)
+    monkeypatch.setattr(benchmark_video, "EAGER", 4)
+
+
+def test_the_rows():
+    told = []
+    rows = bench_video(frames=9, setting=Setting(device="cpu", engine="torch", hwaccel="none"), report=told.append)
+    assert rows == told and [row.name for row in rows] == STAGES
+    assert [row.frames for row in rows] == [9, 9, 9, 9, 9, 4, 4, 9]
+    assert all(0 < row.seconds and row.fps == row.frames / row.seconds and row.of >= 1 for row in rows)
+    assert rows[3].how == rows[4].how == "H.264, libx264, crf 17"
+    last = rows[-1]
+    assert last.memory is None if sys.platform != "linux" else 2**20 < last.early <= 2 * last.memory
+    assert all(row.memory is None for row in rows[:-1])
+
+
+def test_the_rows_of_a_device(monkeypatch):
+    """Here with the CPU for a device."""
+    monkeypatch.setattr(benchmark_video, "suits", lambda matter: True)
+    monkeypatch.setattr(benchmark_video, "RUNS", 3)
+    rows = bench_video(frames=5, setting=Setting(device="cpu", engine="torch", hwaccel="none"))
+    names = ["decode", "network, render", "without transfers", "encode", "transcode", "end to end"]
+    assert [row.name for row in rows] == names and [row.frames for row in rows] == [5, 5, 3, 5, 5, 5]
+    assert all(row.fps > 0 for row in rows)
+
+
+def test_a_clip_of_ones_own_and_shorter_than_asked_for(tmp_path):
+    make_clip(tmp_path / "in.mp4", 3, (64, 96))
+    rows = bench_video(str(tmp_path / "in.mp4"), 5, Setting(device="cpu", engine="torch", hwaccel="none"))
+    assert {row.name: row.frames for row in rows}["end to end"] == 3
+
+
+def test_the_clip_made_for_it(tmp_path):
+    with av.open(str(make_clip(tmp_path / "x.mp4", 4, (64, 96)))) as clip:
+        frames = [frame.to_ndarray(format="gray") for frame in clip.decode(video=0)]
+    assert len(frames) == 4 and frames[0].shape == (64, 96)
+    assert (frames[0] != frames[3]).mean() > 0.1
+
+
+def test_command():
+    arguments = ["bench", "video", "--frames", "4", "--device", "cpu", "--engine", "torch", "--hwaccel", "none"]
+    done = CliRunner().invoke(app, [*arguments, "--json"])
+    assert done.exit_code == 0, done.stderr
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["name"] for record in records] == STAGES
+    assert all(math.isfinite(record["fps"]) and 0 <= record["busy"] for record in records)
+    assert "of the transcode" in done.stderr
+    table = CliRunner().invoke(app, [*arguments, "--quiet"])
+    assert table.stderr == "" and all(name in table.stdout for name in STAGES)
+
+
+def test_a_clip_that_is_none():
+    done = CliRunner().invoke(app, ["bench", "video", "none.mp4"])
+    assert done.exit_code == 1 and "none.mp4 does not exist" in done.stderr
