@@ -139,10 +139,14 @@ def test_command_crosses_lists(tiny_zoo):
 
 
 def test_command_compares_the_zoo(tiny_zoo, monkeypatch):
-    monkeypatch.setattr(zoo, "names", lambda: ("realtime", "modnet"))
-    result = command("--size", "64", "--device", "cpu", "--precision", "fp32", "--runs", "1")
+    monkeypatch.setattr(zoo, "names", lambda: ("realtime", "gca"))
+    few = "--size", "64", "--device", "cpu", "--precision", "fp32", "--runs", "1"
+    result = command(*few, "--all")
     assert result.exit_code == 0
     assert all(name in result.stdout for name in zoo.names()) and "ratio" in result.stdout
+    usual = command(*few)
+    assert usual.exit_code == 0 and "modnet" in usual.stdout and "gca" not in usual.stdout
+    assert command("realtime", "--all").exit_code == 2
 
 
 def test_command_tells_failures(tiny_zoo):

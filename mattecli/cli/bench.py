@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from mattecli.benchmark import Result, Variant
 
 MOST_PIXELS = 2**28
+USUAL = ("realtime", "modnet", "rvm-mobilenetv3")
+"""The networks timed where none is named: those that run on any picture in real time."""
 
 
 class _Networks(typer.core.TyperGroup):
-    """`bench realtime` is short for `bench networks realtime`, and `bench` alone for all networks."""
+    """`bench realtime` is short for `bench networks realtime`, and so is `bench` alone."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args if args[:1] == ["video"] else ["networks", *args])
@@ -32,8 +34,9 @@ app = typer.Typer(cls=_Networks, help="Speed, memory and arithmetic of networks;
 def networks(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MODEL]...", help="Networks of `mattecli models`.", show_default="all"),
+        typer.Argument(metavar="[MODEL]...", help="Networks of `mattecli models`.", show_default=", ".join(USUAL)),
     ] = None,
+    all_models: Annotated[bool, typer.Option("--all", help="The whole zoo.")] = False,
     size: Annotated[str, typer.Option(metavar="WxH,...", help="What the network sees, in pixels.")] = "512x512",
     batch: Annotated[str, typer.Option(metavar="N,...", help="Pictures at once.")] = "1",
     precision: Annotated[str, typer.Option(metavar="NAME,...", help="auto, fp32, bf16 or fp16.")] = "auto",
@@ -56,6 +59,8 @@ def networks(
 
     mattecli bench
 
+    mattecli bench --all --size 256
+
     mattecli bench realtime --size 512x512,1920x1088 --precision fp32,bf16 --device cpu --engine torch,openvino
 
     mattecli bench realtime modnet --device cuda --batch 1,16 --json
@@ -64,7 +69,9 @@ def networks(
 
     from mattecli import zoo
 
-    names = [zoo.card(name).name for name in models or zoo.names()]
+    if models and all_models:
+        raise UsageError("--all times every network; leave it out or leave out the names.")
+    names = [zoo.card(name).name for name in (zoo.names() if all_models else models or USUAL)]
 
     from mattecli.benchmark import Variant
     from mattecli.benchmark import bench as measure
