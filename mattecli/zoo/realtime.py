@@ -24,8 +24,8 @@ Budget at 512 × 512 (multiply-adds; parameters; activations written, fp32):
     recall     0.09 G  5.3 k    8 MB (from the second frame on)
     sum        4.6 G   3.4 M    64 MB
 
-Measured at 512 × 512 in one run beside RVM-MobileNetV3 (8.0 G, state fed), two cores with AVX512-BF16, median ms:
-eager fp32 46 (RVM 173), OpenVINO f32 30 (67), OpenVINO bf16 17 (40); eager bf16, channels last: 30. At the 430 GFLOP/s
+Measured at 512 × 512 in one run beside RVM-MobileNetV3 (8.0 G), two cores with AVX512-BF16, median ms: eager fp32 55
+(RVM 212), eager bf16 40 (174), OpenVINO f32 50 (102), OpenVINO bf16 32 (53; the exact stages cost a fifth). At the 430 GFLOP/s
 (fp32) and 900 (bf16) that dense 3×3 convolutions reach there, the arithmetic alone would take 21 and 10 ms. In bf16
 alpha stays within 2/255 of fp32 on 99.9 % of the pixels of each of 16 photos, at most 2.9/255 off anywhere (with two
 exact stages 5.7, with four no better than with three).

@@ -1,6 +1,8 @@
 """Stages in threads: order, little memory, and every way to an end, with full queues and with empty ones."""
 
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -116,29 +118,38 @@ def test_ctrl_c_lets_the_last_stage_finish_what_it_has(slow):
     assert stages.ends["third"] == "end" and stages.made == list(range(work.frames))
 
 
+SIGNALLED = """
+import signal, threading, time
+from mattecli.inference import pipeline
+
+pipeline.INTERVAL, pipeline.PATIENCE = 30, 0.1
+main, made, ends = threading.main_thread().ident, [], []
+
+def first(_):
+    yield from range(10**9)
+
+def last(items):
+    for item in items:
+        made.append(item)
+        if len(made) == 3:
+            time.sleep(0.1)  # until it is waited for
+            signal.pthread_kill(main, signal.SIGINT)
+            time.sleep(0.4)
+        yield item
+    ends.append("closed")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+work = pipeline.run({"first": first, "last": last})
+assert work.interrupted and ends == ["closed"] and work.frames == len(made) >= 3
+print("whole")
+"""
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="a system without signals between threads")
-def test_a_signal_while_the_work_is_waited_for(monkeypatch):
+def test_a_signal_while_the_work_is_waited_for():
     """CPython's Thread.join, interrupted, takes the thread for ended: the file would never have got its name."""
-    monkeypatch.setattr(pipeline, "INTERVAL", 30)
-    monkeypatch.setattr(pipeline, "PATIENCE", 0.1)
-    stages = Stages(10**9)
-    main = threading.main_thread().ident
-
-    def third(items):
-        for item in stages.third(items):
-            if len(stages.made) == 3:
-                time.sleep(0.1)  # until it is waited for
-                signal.pthread_kill(main, signal.SIGINT)
-                time.sleep(0.4)
-            yield item
-        stages.ends["file"] = "closed"
-
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        work = run({**stages.as_mapping(), "third": third})
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert work.interrupted and stages.ends["file"] == "closed" and work.frames == len(stages.made) >= 3
+    child = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, timeout=60)
+    assert child.stdout == "whole\n", child.stderr
 
 
 def test_ctrl_c_may_discard():
