@@ -287,8 +287,12 @@ def test_ctrl_c_while_an_input_is_silent():
         never.wait()
 
     never = threading.Event()
-    with pytest.raises(KeyboardInterrupt):
-        patiently(silent)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            patiently(silent)
+    finally:
+        signal.signal(signal.SIGINT, before)
     never.set()
     with pytest.raises(ZeroDivisionError):
         patiently(lambda: 1 / 0)
