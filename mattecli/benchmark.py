@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mattecli import zoo
 from mattecli.errors import MatteError, UsageError
 from mattecli.inference.compiled import compile_openvino, require_openvino
-from mattecli.inference.network import PRECISIONS, resolve_device, resolve_precision
+from mattecli.inference.devices import PRECISIONS, resolve_device, resolve_precision
 
 WARM_UP = 3
 FAILURES = (RuntimeError, ValueError, MatteError)

@@ -25,9 +25,11 @@ from av.video.frame import PictureType, VideoFrame
 from mattecli.benchmark import process_memory
 from mattecli.inference import behind
 from mattecli.inference.clips import Progress, process, seen_size
+from mattecli.inference.coarse import Coarse
+from mattecli.inference.devices import describe
 from mattecli.inference.frames import follow
 from mattecli.inference.guided import Picture
-from mattecli.inference.network import Coarse, Matter, describe
+from mattecli.inference.network import Matter
 from mattecli.inference.on_device import OnDevice, suits
 from mattecli.inference.rendering import Renderer
 from mattecli.media.clips.codecs import encoding

@@ -11,7 +11,7 @@ from mattecli import benchmark, zoo
 from mattecli.benchmark import Variant, bench
 from mattecli.cli import app
 from mattecli.errors import UsageError
-from mattecli.inference import network
+from mattecli.inference import devices
 from mattecli.zoo.spec import Prediction, Spec, long_side
 
 
@@ -85,7 +85,7 @@ def test_what_fails_is_told_and_the_rest_is_done():
 
 @pytest.mark.parametrize(("half", "expected"), [(False, "fp32"), (True, "bf16")])
 def test_auto_is_what_matte_would_take(half, expected, monkeypatch):
-    monkeypatch.setattr(network, "_cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: True)
     tiny = Tiny()
     tiny.spec = replace(tiny.spec, half=half)
     (result,) = bench([Variant("x", 32, 32, device="cpu")], runs=1, create=lambda name: tiny)

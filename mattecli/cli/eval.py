@@ -147,7 +147,8 @@ def _network(
     model: str, weights: Path | None, size: int | None, device: str, precision: str, quiet: bool
 ) -> tuple[Matter, dict[str, object]]:
     """The network, and what JSON says of it."""
-    from mattecli.inference.network import Matter, describe
+    from mattecli.inference.devices import describe
+    from mattecli.inference.network import Matter
 
     matter = Matter(model, device, precision, size=size, weights=weights)
     if not quiet:

@@ -97,7 +97,8 @@ def matte(
     if not jobs:
         return
 
-    from mattecli.inference.network import Matter, describe
+    from mattecli.inference.devices import describe
+    from mattecli.inference.network import Matter
     from mattecli.inference.photos import process
 
     data_on_stdout = any(job.target is None for job in jobs)

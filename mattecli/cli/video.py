@@ -148,7 +148,8 @@ def video(
 
         from mattecli.inference.behind import parse
         from mattecli.inference.clips import process
-        from mattecli.inference.network import Matter, describe
+        from mattecli.inference.devices import describe
+        from mattecli.inference.network import Matter
         from mattecli.inference.plate import open_plate
         from mattecli.inference.rendering import Renderer
         from mattecli.media.clips.reading import open_clip

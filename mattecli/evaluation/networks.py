@@ -42,7 +42,7 @@ def clips(matter: Matter, steady: Steady = "state") -> PredictClip:
     def predict(source: Footage) -> Iterator[Plane]:
         with _enough_memory(source.path):
             for rgb, coarse in follow(matter, read_pictures(source), view, steady=steady):
-                yield _to_8_bits(guided.apply(rgb, coarse.slope, coarse.intercept))
+                yield _to_8_bits(coarse.at(rgb))
 
     return predict
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from torch import nn
 
+from mattecli.inference.coarse import Coarse
 from mattecli.inference.frames import follow
 from mattecli.inference.guided import Floats, Picture
-from mattecli.inference.network import Coarse, Matter
+from mattecli.inference.hints import Hints
+from mattecli.inference.network import Matter
 
-__all__ = ["Coarse", "Matter", "follow", "matte"]
+__all__ = ["Coarse", "Hints", "Matter", "follow", "matte"]
 
 
 def matte(

@@ -9,9 +9,11 @@ from typing import Any
 
 from mattecli.errors import InputError
 from mattecli.inference import pipeline
+from mattecli.inference.coarse import Coarse
 from mattecli.inference.frames import Steady, follow
 from mattecli.inference.guided import Picture
-from mattecli.inference.network import Coarse, Matter
+from mattecli.inference.hints import NOTHING, Hints
+from mattecli.inference.network import Matter
 from mattecli.inference.on_device import OnDevice, suits
 from mattecli.inference.on_device.stage import AHEAD
 from mattecli.inference.pipeline import Progress
@@ -33,8 +35,8 @@ class Summary:
     """What became of a clip: frames written, how many seconds of it they last, wall seconds, what is worth telling.
 
     `busy` has the seconds that each stage did not wait for others; `dropped` counts the frames of a live source that
-    were left out so that the rest is on time. `interrupted`: the file ends early, yet it is whole; without a frame,
-    or with `discard`, there is none.
+    were left out so that the rest is on time. `interrupted`: the file ends early, yet it is whole; without a frame
+    (as where it was given up), or with `discard`, there is none.
     """
 
     frames: int
@@ -61,9 +63,9 @@ def process(
 
     A sink that says by `done_until` (a stamp) which frames it has already gets only the last second of those again.
     `steady` is that of `frames.follow`, `plate` what is behind the subject, for networks that need to see it. `report`
-    is called about ten times a second. KeyboardInterrupt ends the file after the last frame rendered, or with
-    `discard` leaves none; either way the summary is `interrupted`. Any other exception, of whatever stage, leaves no
-    file and goes on from here.
+    is called about ten times a second. Ctrl-C ends the file after the last frame rendered, or with `discard` leaves
+    none; either way the summary is `interrupted`. Another one, a second later, gives the file up; where it can't be
+    ended soon, by KeyboardInterrupt. Any other exception, of whatever stage, leaves no file and goes on from here.
     """
     size = seen_size(matter, clip.format)
     way: _OnHost | _OnDevice
@@ -79,10 +81,11 @@ def process(
             stages, total=job.total, report=report, discard=discard, merge=job.overtake if clip.live else None
         )
     finally:
-        if not job.reading:  # a thread that waits for a silent source still holds it
+        if not job.holding:  # a thread that waits for a silent source, or a reader of what it writes
             clip.close()
     notes = list(dict.fromkeys([*sink.notes, *clip.notes]))
-    return Summary(work.frames, job.duration, work.seconds, work.busy, notes, job.dropped, work.interrupted)
+    frames = 0 if work.given_up and not discard else work.frames
+    return Summary(frames, job.duration, work.seconds, work.busy, notes, job.dropped, work.interrupted)
 
 
 def seen_size(matter: Matter, format: Format) -> tuple[int, int]:
@@ -92,11 +95,11 @@ def seen_size(matter: Matter, format: Format) -> tuple[int, int]:
 
 @dataclass
 class _Seen:
-    """A frame, and what the network sees of it and behind it."""
+    """A frame, what the network sees of it, and what it is told."""
 
     frame: Frame
     picture: Picture
-    plate: Picture | None = None
+    hints: Hints = NOTHING
 
 
 class _OnHost:
@@ -110,11 +113,11 @@ class _OnHost:
 
     def look(self, frame: Frame) -> _Seen:
         assert frame.view is not None
-        return _Seen(frame, frame.view(*self._size), self._plate and self._plate(frame, *self._size))
+        plate = self._plate(frame, *self._size) if self._plate else None
+        return _Seen(frame, frame.view(*self._size), Hints(background=plate))
 
     def network(self, seen: Iterable[_Seen]) -> Generator[tuple[_Seen, Coarse], None, None]:
-        plate = (lambda one: one.plate) if self._plate else None
-        yield from follow(self._matter, seen, lambda one: one.picture, steady=self._steady, background=plate)
+        yield from follow(self._matter, seen, lambda one: one.picture, steady=self._steady, hint=lambda one: one.hints)
 
     def finish(self, answer: tuple[_Seen, Coarse]) -> Frame:
         seen, coarse = answer
@@ -138,11 +141,12 @@ class _OnDevice:
 
 
 class _Job:
-    """The first and the last stage of one clip."""
+    """The first and the last stage of one clip. `holding`: those that are at work on it."""
 
     def __init__(self, clip: Clip | Camera, way: _OnHost | _OnDevice, sink: Sink) -> None:
         self.clip, self.way, self.sink = clip, way, sink
-        self.duration, self.dropped, self.reading = 0.0, 0, False
+        self.duration, self.dropped = 0.0, 0
+        self.holding = set[str]()
         done_until: int | None = getattr(sink, "done_until", None)
         self._begin = None if done_until is None else done_until - round(WARM_UP / clip.time_base)
 
@@ -154,16 +158,16 @@ class _Job:
         return max(1, self.clip.frames - max(0, round(self._begin * self.clip.time_base * self.clip.rate)))
 
     def decode(self, _: Iterator[Any]) -> Generator[_Seen, None, None]:
-        self.reading = True
+        self.holding.add("decode")
         try:
+            if self._begin is not None and not isinstance(self.clip, Camera):
+                self.clip.skip_to(self._begin)
             for frame in self.clip:
-                if self._begin is not None and frame.pts < self._begin:
-                    continue
                 seen = self.way.look(frame)
                 frame.view = None  # it holds the decoder's own picture
                 yield seen
         finally:
-            self.reading = False
+            self.holding.discard("decode")
 
     def overtake(self, old: _Seen, new: _Seen) -> _Seen:
         """The newer of two frames, with the sound of both."""
@@ -173,6 +177,7 @@ class _Job:
 
     def encode(self, answers: Iterable[Any]) -> Generator[None, None, None]:
         first = None
+        self.holding.add("encode")
         try:
             for answer in answers:
                 frame = self.way.finish(answer)
@@ -190,3 +195,5 @@ class _Job:
                 why = (error.strerror or str(error)).lower()
                 raise InputError(f"The output can't be written: {why}; nothing is left of it.") from error
             raise
+        finally:
+            self.holding.discard("encode")

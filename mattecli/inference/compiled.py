@@ -6,7 +6,7 @@ import importlib.util
 import re
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -39,21 +39,24 @@ class OpenVino:
         self._ready: dict[Any, _Ready] = {}
 
     def __call__(
-        self, rgb: Picture, state: State | None = None, background: Picture | None = None
+        self, rgb: Picture, state: State | None, given: Mapping[str, Picture]
     ) -> tuple[dict[str, Floats], State | None]:
-        """The maps of `rgb` `[h, w, 3]` by name, `[C, h, w]`, and the state to give with the next frame."""
-        pictures = [_plain(picture) for picture in (rgb, background) if picture is not None]
-        key = tuple((picture.shape, picture.dtype) for picture in pictures)
+        """The maps of `rgb` `[h, w, 3]` by name, `[C, h, w]`, and the state to give with the next frame.
+
+        `given` is what `forward` takes beside the image, `[h, w, C]`.
+        """
+        pictures = [_plain(picture) for picture in (rgb, *given.values())]
+        key = (*given, *((picture.shape, picture.dtype) for picture in pictures))
         if key not in self._ready:
-            self._ready[key] = self._compile(pictures)
+            self._ready[key] = self._compile(pictures, tuple(given))
         ready = self._ready[key]
         outputs = ready.request.infer([*pictures, *(state or ready.start)], share_inputs=True).to_tuple()
         maps = {name: output[0] for name, output in zip(ready.names, outputs, strict=False)}
         return maps, outputs[len(maps) :] or None
 
     @torch.inference_mode()
-    def _compile(self, pictures: Sequence[Picture]) -> _Ready:
-        traced = _Traced(self._network, len(pictures))
+    def _compile(self, pictures: Sequence[Picture], names: tuple[str, ...]) -> _Ready:
+        traced = _Traced(self._network, names)
         inputs = [torch.from_numpy(picture) for picture in pictures]
         first = traced.predict(*inputs)
         start = [torch.zeros_like(tensor, memory_format=torch.contiguous_format) for tensor in first.state or ()]
@@ -70,19 +73,23 @@ class _Ready:
 
 
 class _Traced(nn.Module):
-    """`network` from pictures `[h, w, 3]`, uint8 or float32 in [0, 1], and its state, to maps and its state."""
+    """`network` from pictures `[h, w, C]`, uint8 or float32 in [0, 1], and its state, to maps and its state.
 
-    def __init__(self, network: nn.Module, pictures: int) -> None:
+    The first picture is the image, the others are called `names`.
+    """
+
+    def __init__(self, network: nn.Module, names: tuple[str, ...]) -> None:
         super().__init__()
-        self.network, self.pictures = network, pictures
+        self.network, self.names = network, names
 
     def predict(self, *inputs: Tensor) -> Prediction:
-        given = [
+        count = 1 + len(self.names)
+        image, *others = (
             (picture.float() / (255 if picture.dtype == torch.uint8 else 1)).permute(2, 0, 1)[None]
-            for picture in inputs[: self.pictures]
-        ]
-        plate = {"background": given[1]} if self.pictures > 1 else {}
-        prediction: Prediction = self.network(given[0], state=inputs[self.pictures :] or None, **plate)
+            for picture in inputs[:count]
+        )
+        given = dict(zip(self.names, others, strict=True))
+        prediction: Prediction = self.network(image, state=inputs[count:] or None, **given)
         return prediction
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -97,9 +104,9 @@ def _maps(prediction: Prediction) -> dict[str, Tensor]:
 
 
 def _plain(picture: Picture) -> Picture:
-    """uint8 stays, uint16 becomes float32 in [0, 1]."""
+    """uint8 and float32 stay, uint16 becomes float32 in [0, 1]."""
     picture = np.ascontiguousarray(picture)
-    return picture if picture.dtype == np.uint8 else picture.astype(np.float32) / np.iinfo(picture.dtype).max
+    return picture if picture.dtype != np.uint16 else picture.astype(np.float32) / 65535
 
 
 def require_openvino() -> None:

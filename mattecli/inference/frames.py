@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mattecli.errors import UsageError
+from mattecli.inference.coarse import Coarse
 from mattecli.inference.cuts import Cuts
 from mattecli.inference.guided import Floats, Picture
+from mattecli.inference.hints import NOTHING, Hints
 
 if TYPE_CHECKING:
-    from mattecli.inference.network import Coarse, Matter
+    from mattecli.inference.network import Matter
 
 Item = TypeVar("Item")
 Steady = Literal["state", "delay", "none"]
@@ -30,12 +32,12 @@ def follow(
     view: Callable[[Item], Picture],
     *,
     steady: Steady = "state",
-    background: Callable[[Item], Picture] | None = None,
+    hint: Callable[[Item], Hints] = lambda _: NOTHING,
 ) -> Iterator[tuple[Item, Coarse]]:
     """Each of `frames` with its matte at the network's size, in order.
 
     `view` gives a frame's picture `[h, w, 3]` RGB (uint8 or uint16) at the size that `matter.size_for` names, and
-    `background` the plate behind it, alike, for networks that need one. `steady` says how flicker is kept away:
+    `hint` what the network is told beside it, of that size. `steady` says how flicker is kept away:
 
     - "state": the network remembers the frames before, and forgets them at a cut or a new size; a network without
       memory is smoothed as by "delay".
@@ -43,17 +45,15 @@ def follow(
       2022). Each matte comes a frame late; those beside a cut stay as they are.
     - "none": each frame alone.
 
-    Raises UsageError, before any frame is taken, for another `steady` and for a plate that is missing.
+    Raises UsageError for another `steady` before any frame is taken, and with the first for a hint that is missing.
     """
     if steady not in get_args(Steady):
         raise UsageError(f"--steady {steady} is unknown; choose {', '.join(get_args(Steady))}.")
-    if matter.spec.needs == "background" and background is None:
-        raise UsageError("This network needs a picture of the background alone; give it by --background.")
     if steady == "none":
-        return ((frame, matter.step(view(frame), None, _plate(background, frame))[0]) for frame in frames)
+        return ((frame, matter.step(view(frame), None, hint(frame))[0]) for frame in frames)
     if steady == "state" and matter.spec.recurrent:
-        return ((step.frame, step.coarse) for step in _steps(matter, frames, view, background, remember=True))
-    return _smoothed(_steps(matter, frames, view, background, remember=False))
+        return ((step.frame, step.coarse) for step in _steps(matter, frames, view, hint, remember=True))
+    return _smoothed(_steps(matter, frames, view, hint, remember=False))
 
 
 @dataclass(frozen=True)
@@ -70,19 +70,15 @@ def _steps(
     matter: Matter,
     frames: Iterable[Item],
     view: Callable[[Item], Picture],
-    background: Callable[[Item], Picture] | None,
+    hint: Callable[[Item], Hints],
     remember: bool,
 ) -> Iterator[_Step[Item]]:
     cuts, state = Cuts(), None
     for frame in frames:
         rgb = view(frame)
         begins = cuts.begins(rgb)
-        coarse, state = matter.step(rgb, state if remember and not begins else None, _plate(background, frame))
+        coarse, state = matter.step(rgb, state if remember and not begins else None, hint(frame))
         yield _Step(frame, rgb, coarse, begins)
-
-
-def _plate(background: Callable[[Item], Picture] | None, frame: Item) -> Picture | None:
-    return None if background is None else background(frame)
 
 
 def _smoothed(steps: Iterator[_Step[Item]]) -> Iterator[tuple[Item, Coarse]]:
@@ -109,7 +105,7 @@ def _mended(before: _Step[Any], now: _Step[Any], after: _Step[Any]) -> Coarse:
     slope = np.where(flicker, around, _wide(now.coarse.slope, alpha))
     colour = now.rgb.transpose(2, 0, 1) / np.float32(np.iinfo(now.rgb.dtype).max)
     intercept = np.where(flicker, alpha - (slope * colour).sum(0), _wide(now.coarse.intercept[None], alpha)[0])
-    return type(now.coarse)(alpha, slope, intercept)
+    return Coarse(alpha, now.rgb, (slope, intercept))
 
 
 def _wide(planes: Floats, like: Floats) -> NDArray[np.float32]:

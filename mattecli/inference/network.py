@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -16,32 +15,20 @@ from torch import Tensor, nn
 
 from mattecli import zoo
 from mattecli.errors import InputError, UsageError
-from mattecli.inference import guided
-from mattecli.inference.compiled import OpenVino, State, has_openvino
+from mattecli.inference.coarse import Coarse
+from mattecli.inference.compiled import OpenVino, State
+from mattecli.inference.devices import PRECISIONS, resolve_device, resolve_engine, resolve_precision
 from mattecli.inference.guided import Floats, Picture, resize
+from mattecli.inference.hints import NOTHING, Hints
 from mattecli.zoo.spec import Prediction, Spec
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Engine(Protocol):
-    """What runs a network: `rgb` `[h, w, 3]` of one size, state and plate in; maps by name `[C, h, w]`, state out."""
+    """What runs a network: `rgb` `[h, w, 3]`, state and hints in; maps by name `[C, h, w]`, state out."""
 
     def __call__(
-        self, rgb: Picture, state: State | None = None, background: Picture | None = None
+        self, rgb: Picture, state: State | None, given: Mapping[str, Picture]
     ) -> tuple[dict[str, Floats], State | None]: ...
-
-
-@dataclass(frozen=True)
-class Coarse:
-    """A network's answer for one picture, as what `guided.apply` wants: `slope` `[3, h, w]`, `intercept` `[h, w]`.
-
-    `alpha` `[h, w]` in [0, 1] is the matte at the size the network saw; the others may be smaller.
-    """
-
-    alpha: Floats
-    slope: Floats
-    intercept: Floats
 
 
 class Matter:
@@ -56,7 +43,7 @@ class Matter:
     weights that come with the name. `size` replaces the network's reference length. `engine` "openvino" runs on the
     CPU with Intel's compiler (extra `cpu`), some seconds for each new size and then twice as fast; "auto" is "torch",
     but with `clip`, which says that many frames of one size will come, "openvino" on a CPU where it is installed.
-    Networks that need a background plate work on clips only, by `frames.follow`.
+    Networks that need a trimap or a background plate get it with each picture, in `Hints`.
     Raises UsageError for what is not there or does not go together.
     """
 
@@ -75,8 +62,6 @@ class Matter:
         self.device = resolve_device("cpu" if self.engine == "openvino" else device)
         network = _load(model, weights) if isinstance(model, str) else model
         self.spec = cast(Spec, network.spec)
-        if self.spec.needs != "image" and not (clip and self.spec.needs == "background"):
-            raise UsageError(f"This network needs a {self.spec.needs} beside the picture; choose another --model.")
         half = self.spec.half and (self.engine == "torch" or hasattr(network, "exact"))
         self.precision = resolve_precision(precision, self.device, half)
         self.size = size
@@ -94,15 +79,21 @@ class Matter:
         """`(height, width)` at which the network wants to see a picture of that size."""
         return self.spec.size(height, width, self.size)
 
-    def predict(self, rgb: Picture) -> Coarse:
-        """The matte of `rgb` `HxWx3` (uint8 or uint16) at the network's size. Raises UsageError for other arrays."""
-        _check(rgb)
-        return self.step(resize(rgb, *self.size_for(*rgb.shape[:2])))[0]
+    def predict(self, rgb: Picture, hints: Hints = NOTHING) -> Coarse:
+        """The matte of `rgb` `HxWx3` (uint8 or uint16) at the network's size; `hints` are of `rgb`'s size.
 
-    def matte(self, rgb: Picture) -> Floats:
-        """The alpha `HxW` in [0, 1] of `rgb` `HxWx3` (uint8 or uint16), its edges refined at full size."""
-        coarse = self.predict(rgb)
-        return guided.apply(rgb, coarse.slope, coarse.intercept)
+        Raises UsageError for other arrays, and where the network needs a hint that is not there.
+        """
+        _check(rgb)
+        size = self.size_for(*rgb.shape[:2])
+        return self.step(resize(rgb, *size), None, hints.at(*size))[0]
+
+    def matte(self, rgb: Picture, hints: Hints = NOTHING) -> Floats:
+        """The alpha `HxW` in [0, 1] of `rgb` `HxWx3` (uint8 or uint16), its edges refined at full size.
+
+        Where a trimap in `hints` is 0 or 1, so is the alpha. Raises UsageError as `predict`.
+        """
+        return hints.settle(self.predict(rgb, hints).at(rgb))
 
     def frames(self, pictures: Iterable[Picture]) -> Iterator[Floats]:
         """The alphas `HxW` in [0, 1] of a clip's pictures `HxWx3` (uint8 or uint16), as `matte` but without flicker.
@@ -119,51 +110,50 @@ class Matter:
             return resize(rgb, *self.size_for(*rgb.shape[:2]))
 
         for rgb, coarse in follow(self, pictures, view):
-            yield guided.apply(rgb, coarse.slope, coarse.intercept)
+            yield coarse.at(rgb)
 
-    def step(
-        self, rgb: Picture, state: State | None = None, background: Picture | None = None
-    ) -> tuple[Coarse, State | None]:
+    def step(self, rgb: Picture, state: State | None = None, hints: Hints = NOTHING) -> tuple[Coarse, State | None]:
         """The matte of `rgb` `[h, w, 3]`, which has the network's size already, and what it remembers.
 
         `state` is what the step for the frame before gave, at the same size; None at the start of a clip. It stays on
-        the device. `background` is the plate at the same size, for networks that need one.
+        the device. `hints` have that size too.
         """
-        maps, state = self._run(rgb, state, background)
+        given = hints.inputs()
+        if self.spec.needs not in ("image", *given):
+            raise UsageError(f"This network needs a {self.spec.needs} beside the picture.")
+        maps, state = self._run(rgb, state, {name: given[name] for name in given if name == self.spec.needs})
         if "slope" in maps:
             slope, intercept = maps["slope"], maps["intercept"][0]
             alpha = maps["alpha"][0].clip(0, 1) if "alpha" in maps else _linear(rgb, slope, intercept)
-            return Coarse(alpha, slope, intercept), state
-        alpha = maps["alpha"][0].clip(0, 1)
-        return Coarse(alpha, *guided.fit(rgb.astype(np.float32) / np.iinfo(rgb.dtype).max, alpha)), state
+            return Coarse(alpha, rgb, (slope, intercept)), state
+        return Coarse(maps["alpha"][0].clip(0, 1), rgb), state
 
     @torch.inference_mode()
-    def run(self, image: Tensor, state: State | None = None, background: Tensor | None = None) -> Prediction:
+    def run(self, image: Tensor, state: State | None = None, **given: Tensor) -> Prediction:
         """The network itself in its precision, for what is on the device already: `image` `[1, 3, h, w]` in [0, 1].
 
-        Nothing here waits for the device.
+        `given` is what `forward` takes beside it. Nothing here waits for the device.
         """
         lower = PRECISIONS[self.precision]
         context: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         if lower != torch.float32:
             context = torch.autocast(self.device.type, lower)
-        plate = {} if background is None else {"background": background}
         with context:
-            prediction: Prediction = self.network(image, state=state, **plate)
+            prediction: Prediction = self.network(image, state=state, **given)
         return prediction
 
     def _torch(
-        self, rgb: Picture, state: State | None = None, background: Picture | None = None
+        self, rgb: Picture, state: State | None, given: Mapping[str, Picture]
     ) -> tuple[dict[str, Floats], State | None]:
-        plate = None if background is None else self._image(background)
-        prediction = self.run(self._image(rgb), state, plate)
+        tensors = {name: self._image(picture) for name, picture in given.items()}
+        prediction = self.run(self._image(rgb), state, **tensors)
         maps = {"alpha": prediction.alpha} | {n: m for n, m in prediction.maps.items() if n in ("slope", "intercept")}
         return {name: value[0].float().cpu().numpy() for name, value in maps.items()}, prediction.state
 
     def _image(self, rgb: Picture) -> Tensor:
-        """`[1, 3, h, w]` float32 in [0, 1] in channels_last, on the device; bytes go up, not floats."""
-        pixels = torch.from_numpy(np.ascontiguousarray(rgb)).to(self.device)
-        return pixels.permute(2, 0, 1)[None].float() / np.iinfo(rgb.dtype).max
+        """`[1, C, h, w]` float32 in [0, 1] in channels_last, on the device; bytes go up, not floats."""
+        pixels = torch.from_numpy(np.ascontiguousarray(rgb)).to(self.device).permute(2, 0, 1)[None]
+        return pixels if rgb.dtype == np.float32 else pixels.float() / np.iinfo(rgb.dtype).max
 
 
 def _check(rgb: Picture) -> None:
@@ -202,63 +192,3 @@ def _load(model: str, weights: Path | str | None) -> nn.Module:
         return zoo.load(model, weights)
     except InputError as error:
         raise UsageError(str(error)) from error
-
-
-def resolve_engine(name: str, device: str = "auto", clip: bool = False) -> str:
-    """`auto` is torch; for a `clip` it is openvino where that is installed and the device is the CPU."""
-    if name not in ("auto", "torch", "openvino"):
-        raise UsageError(f"--engine {name} is unknown; choose auto, torch or openvino.")
-    if name == "openvino" and device not in ("auto", "cpu"):
-        raise UsageError(f"OpenVINO runs on the CPU here; leave out --device {device} or --engine openvino.")
-    if name == "auto":
-        return "openvino" if clip and has_openvino() and resolve_device(device).type == "cpu" else "torch"
-    return name
-
-
-def resolve_device(name: str = "auto") -> torch.device:
-    """`auto` is CUDA, then MPS, then the CPU; one asked for by name (`cuda`, `cuda:1`, `mps`, `cpu`) must be there."""
-    present: dict[str, Callable[[], bool]] = {
-        "cuda": torch.cuda.is_available,
-        "mps": torch.backends.mps.is_available,
-        "cpu": lambda: True,
-    }
-    if name == "auto":
-        return torch.device(next(kind for kind, available in present.items() if available()))
-    kind, _, index = name.partition(":")
-    if kind not in present or not (index.isdecimal() or name == kind):
-        raise UsageError(f"--device {name} is unknown; choose auto, cuda, cuda:N, mps or cpu.")
-    if not present[kind]():
-        raise UsageError(f"--device {name}: PyTorch {torch.__version__} finds no such device here; try --device auto.")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device {name}: there are only {torch.cuda.device_count()} CUDA devices here.")
-    return torch.device(name)
-
-
-def resolve_precision(name: str, device: torch.device, half: bool = True) -> str:
-    """`auto` is fp16 on CUDA (as fast as bf16, three bits finer), bf16 on CPUs that multiply it, else fp32.
-
-    It is fp32 too for a network that is not known to stay within 2/255 in 16 bits (`Spec.half`), and on OpenVINO for
-    one that does not name the modules which must not be rounded (`exact`).
-    """
-    if name == "auto":
-        if half and device.type == "cuda":
-            return "fp16"
-        return "bf16" if half and device.type == "cpu" and _cpu_has_bf16() else "fp32"
-    if name not in PRECISIONS:
-        raise UsageError(f"--precision {name} is unknown; choose auto, {', '.join(PRECISIONS)}.")
-    if name == "fp16" and device.type == "cpu":
-        raise UsageError("--precision fp16 is slow on a CPU; choose auto, bf16 or fp32.")
-    return name
-
-
-def _cpu_has_bf16() -> bool:
-    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(check() for name in checks if (check := getattr(torch.cpu, name, None)))
-
-
-def describe(matter: Matter) -> str:
-    """Device, precision and compiler in words, for people: `cuda:0 (NVIDIA H200), fp16`, `cpu, fp32, openvino`."""
-    device = str(matter.device)
-    if matter.device.type == "cuda":
-        device += f" ({torch.cuda.get_device_name(matter.device)})"
-    return f"{device}, {matter.precision}" + (f", {matter.engine}" if matter.engine != "torch" else "")

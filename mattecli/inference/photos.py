@@ -16,14 +16,17 @@ import cv2
 import torch
 
 from mattecli.errors import MatteError
-from mattecli.inference import guided
-from mattecli.inference.network import Coarse, Matter
+from mattecli.inference.coarse import Coarse
+from mattecli.inference.hints import NOTHING, Hints
+from mattecli.inference.network import Matter
 from mattecli.inference.output import Output
 from mattecli.media.batch import Job
 from mattecli.media.photos import Photo, encode, read_photo, write_atomic
 
 FAILURES = (MatteError, OSError, MemoryError, cv2.error, torch.OutOfMemoryError)
 """What makes one photo fail and not the run; anything else is a fault of ours."""
+
+Hinting = Callable[[Photo], Hints]
 
 AHEAD = 2
 """Photos decoded before their turn."""
@@ -54,9 +57,11 @@ def process(
     matter: Matter,
     output: Output,
     report: Callable[[Outcome], None] = lambda outcome: None,
+    hint: Hinting = lambda photo: NOTHING,
 ) -> None:
     """Every job's photo through `matter`, written as `output` says; `report` is called once a job, in their order.
 
+    `hint` says what the network is told of a photo beside it; what it raises makes that photo fail.
     Two threads decode ahead, the caller's runs the network, up to four finish (full-size alpha, foreground,
     encoding, writing). On KeyboardInterrupt, or any exception that is not one photo's, what is not yet on disk is
     given up and the exception goes on; what is on disk is whole.
@@ -65,7 +70,7 @@ def process(
     with ThreadPoolExecutor(AHEAD) as readers, ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as writers:
         try:
             for job, reading in _ahead(readers, jobs):
-                item = _start(job, reading, matter, output, writers, waiting, stop, report)
+                item = _start(job, reading, matter, output, writers, waiting, stop, report, hint)
                 waiting.append(item)
                 _collect(waiting, report, until=lambda: not waiting[0].result.done())
             _collect(waiting, report)
@@ -102,17 +107,19 @@ def _start(
     waiting: deque[_Waiting],
     stop: threading.Event,
     report: Callable[[Outcome], None],
+    hint: Hinting,
 ) -> _Waiting:
     """The network's part of one photo, and the rest handed to `writers` when there is room."""
     started = time.perf_counter()
     try:
         photo = reading.result()
-        coarse = matter.predict(photo.rgb)
+        hints = hint(photo)
+        coarse = matter.predict(photo.rgb, hints)
     except FAILURES as error:
         return _Waiting(job, 0, _failed(error))
     pixels = photo.rgb.shape[0] * photo.rgb.shape[1]
     _collect(waiting, report, until=lambda: sum(item.pixels for item in waiting) + pixels <= IN_FLIGHT)
-    return _Waiting(job, pixels, writers.submit(_finish, job, photo, coarse, output, started, stop))
+    return _Waiting(job, pixels, writers.submit(_finish, job, photo, coarse, hints, output, started, stop))
 
 
 def _collect(
@@ -143,8 +150,10 @@ def _failed(error: BaseException) -> Future[Any]:
     return future
 
 
-def _finish(job: Job, photo: Photo, coarse: Coarse, output: Output, started: float, stop: threading.Event) -> Outcome:
-    alpha = guided.apply(photo.rgb, coarse.slope, coarse.intercept)
+def _finish(
+    job: Job, photo: Photo, coarse: Coarse, hints: Hints, output: Output, started: float, stop: threading.Event
+) -> Outcome:
+    alpha = hints.settle(coarse.at(photo.rgb))
     rendered = output.render(photo, alpha)
     data = encode(rendered.pixels, suffix_of(job, output), icc=rendered.icc, exif=rendered.exif)
     if not stop.is_set():

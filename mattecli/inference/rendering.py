@@ -23,7 +23,7 @@ import numpy as np
 
 from mattecli.inference import spill
 from mattecli.inference.behind import Behind, plain
-from mattecli.inference.network import Coarse
+from mattecli.inference.coarse import Coarse
 from mattecli.inference.planes import Floats, bands, pad, shrink, steps, window
 from mattecli.media.clips.frame import Colour, Format, Frame, Plane
 

@@ -13,7 +13,7 @@ from types import FrameType
 import torch
 from torch import distributed
 
-from mattecli.inference.network import resolve_device, resolve_precision
+from mattecli.inference.devices import resolve_device, resolve_precision
 
 
 @dataclass(frozen=True)

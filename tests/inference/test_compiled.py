@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mattecli.inference import network as networks
+from mattecli.inference import devices
 from mattecli.inference.frames import follow
+from mattecli.inference.hints import Hints
 from mattecli.inference.network import Matter
 from mattecli.zoo.realtime import RealTime
 
@@ -59,11 +60,11 @@ def test_plates(difference):
     frames, plates = pictures(2), pictures(2)
     for matter in both(difference, clip=True):
         for rgb, plate in zip(frames, plates, strict=True):
-            alpha = matter.step(rgb, None, plate)[0].alpha
+            alpha = matter.step(rgb, None, Hints(background=plate))[0].alpha
             np.testing.assert_allclose(alpha, np.abs(rgb[..., 0] / 255 - plate[..., 0] / 255), atol=1e-5)
 
 
-@pytest.mark.skipif(not networks._cpu_has_bf16(), reason="needs a CPU that multiplies bf16")
+@pytest.mark.skipif(not devices._cpu_has_bf16(), reason="needs a CPU that multiplies bf16")
 def test_what_the_network_calls_exact_stays_in_fp32(remembering):
     remembering.exact = ("fine",)
     matter = Matter(remembering, "cpu", "bf16", engine="openvino")
@@ -75,7 +76,7 @@ def test_what_the_network_calls_exact_stays_in_fp32(remembering):
 
 
 def test_bf16_is_chosen_by_itself_where_it_was_measured(remembering, monkeypatch):
-    monkeypatch.setattr(networks, "_cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: True)
     assert Matter(remembering, engine="openvino").precision == "fp32"
     remembering.spec = replace(remembering.spec, half=True)
     assert Matter(remembering, engine="openvino").precision == "fp32"

@@ -10,7 +10,8 @@ import torch
 import mattecli
 from mattecli import zoo
 from mattecli.errors import UsageError
-from mattecli.inference import network
+from mattecli.inference import devices
+from mattecli.inference.hints import Hints
 from mattecli.inference.network import Matter
 from mattecli.media.photos import read_photo
 from mattecli.zoo.realtime import EXACT, RealTime
@@ -55,7 +56,7 @@ def test_the_callers_network_is_left_as_it_was(red):
 
 def test_auto_is_fp32_for_networks_that_nobody_measured(red, monkeypatch):
     for has_bf16, half, expected in [(True, False, "fp32"), (True, True, "bf16"), (False, True, "fp32")]:
-        monkeypatch.setattr(network, "_cpu_has_bf16", lambda has_bf16=has_bf16: has_bf16)
+        monkeypatch.setattr(devices, "_cpu_has_bf16", lambda has_bf16=has_bf16: has_bf16)
         red.spec = replace(red.spec, half=half)
         assert Matter(red, "cpu").precision == expected
 
@@ -76,7 +77,7 @@ def test_weights_that_cannot_be_read_are_wrong_use(tmp_path):
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:", "cpu:0:1", ""])
 def test_unknown_devices_are_refused(name):
     with pytest.raises(UsageError, match="unknown"):
-        network.resolve_device(name)
+        devices.resolve_device(name)
 
 
 def test_a_device_asked_for_by_name_must_be_there(monkeypatch):
@@ -84,24 +85,24 @@ def test_a_device_asked_for_by_name_must_be_there(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     for name in ("cuda", "cuda:1", "mps"):
         with pytest.raises(UsageError, match="no such device"):
-            network.resolve_device(name)
-    assert network.resolve_device("auto") == torch.device("cpu")
+            devices.resolve_device(name)
+    assert devices.resolve_device("auto") == torch.device("cpu")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert network.resolve_device("auto") == torch.device("mps")
+    assert devices.resolve_device("auto") == torch.device("mps")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert network.resolve_device("auto") == torch.device("cuda")
+    assert devices.resolve_device("auto") == torch.device("cuda")
     with pytest.raises(UsageError, match="only 1"):
-        network.resolve_device("cuda:1")
+        devices.resolve_device("cuda:1")
 
 
 def test_precisions():
     cuda = torch.device("cuda")
-    assert network.resolve_precision("auto", cuda) == "fp16"
-    assert network.resolve_precision("bf16", cuda) == "bf16"
+    assert devices.resolve_precision("auto", cuda) == "fp16"
+    assert devices.resolve_precision("bf16", cuda) == "bf16"
     for wrong in ("int8", "fp16"):
         with pytest.raises(UsageError):
-            network.resolve_precision(wrong, torch.device("cpu"))
+            devices.resolve_precision(wrong, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("arguments", [{"engine": "tensorrt"}, {"engine": "openvino", "device": "cuda"}])
@@ -110,21 +111,32 @@ def test_engines_that_cannot_be(red, arguments):
         Matter(red, **arguments)
 
 
-def test_a_network_that_needs_a_trimap_is_refused(red):
+def test_a_network_that_needs_a_trimap_is_refused_without(red):
     red.spec = replace(red.spec, needs="trimap")
     with pytest.raises(UsageError, match="trimap"):
-        Matter(red, "cpu")
+        Matter(red, "cpu").matte(smooth(64, 64))
+
+
+def test_where_the_trimap_knows_the_matte_is_exact(red):
+    red.spec = replace(red.spec, needs="trimap")
+    trimap = np.full((200, 400), 0.5, np.float32)
+    trimap[:50], trimap[150:] = 0, 1
+    rgb = smooth(200, 400)
+    alpha = Matter(red, "cpu").matte(rgb, Hints(trimap=trimap))
+    np.testing.assert_array_equal(alpha[:50], 0)
+    np.testing.assert_array_equal(alpha[150:], 1)
+    np.testing.assert_array_equal(alpha[50:150], Matter(red, "cpu").predict(rgb, Hints(trimap=trimap)).at(rgb)[50:150])
 
 
 def test_auto_compiles_for_clips_on_the_cpu(monkeypatch):
     for installed, clip, expected in [(True, True, "openvino"), (True, False, "torch"), (False, True, "torch")]:
-        monkeypatch.setattr(network, "has_openvino", lambda installed=installed: installed)
-        assert network.resolve_engine("auto", "cpu", clip) == expected
-    monkeypatch.setattr(network, "has_openvino", lambda: True)
+        monkeypatch.setattr(devices, "has_openvino", lambda installed=installed: installed)
+        assert devices.resolve_engine("auto", "cpu", clip) == expected
+    monkeypatch.setattr(devices, "has_openvino", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert network.resolve_engine("auto", "auto", clip=True) == "torch"
-    assert network.resolve_engine("torch", "cpu", clip=True) == "torch"
-    assert network.resolve_engine("openvino", "auto") == "openvino"
+    assert devices.resolve_engine("auto", "auto", clip=True) == "torch"
+    assert devices.resolve_engine("torch", "cpu", clip=True) == "torch"
+    assert devices.resolve_engine("openvino", "auto") == "openvino"
 
 
 def test_weights_rounded_once_give_what_autocast_gives():

@@ -72,11 +72,11 @@ def test_ctrl_c_leaves_whole_files_only(jobs, red, monkeypatch):
     predict, calls = matter.predict, []
     threads = set(threading.enumerate())
 
-    def interrupted(rgb):
+    def interrupted(rgb, hints):
         calls.append(rgb)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return predict(rgb)
+        return predict(rgb, hints)
 
     monkeypatch.setattr(matter, "predict", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -115,10 +115,10 @@ def test_out_of_memory_is_one_photos(jobs, red, monkeypatch):
     matter = Matter(red, "cpu")
     predict = matter.predict
 
-    def large(rgb):
+    def large(rgb, hints):
         if rgb.shape[0] == 21:
             raise MemoryError
-        return predict(rgb)
+        return predict(rgb, hints)
 
     monkeypatch.setattr(matter, "predict", large)
     outcomes = []
@@ -129,6 +129,6 @@ def test_out_of_memory_is_one_photos(jobs, red, monkeypatch):
 
 def test_a_fault_of_ours_is_not_hidden(jobs, red, monkeypatch):
     matter = Matter(red, "cpu")
-    monkeypatch.setattr(matter, "predict", lambda rgb: 1 / 0)
+    monkeypatch.setattr(matter, "predict", lambda rgb, hints: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         process(jobs, matter, Output())

@@ -9,7 +9,7 @@ import pytest
 
 from mattecli.inference import guided, spill
 from mattecli.inference.behind import plain
-from mattecli.inference.network import Coarse
+from mattecli.inference.coarse import Coarse
 from mattecli.inference.planes import enlarge, shrink, steps
 from mattecli.inference.rendering import Renderer, blend, of_planes
 from mattecli.media.clips.colour import to_planes, to_rgb
@@ -25,6 +25,10 @@ FORMATS = [
     Format(97, 131, depth=10, chroma="422"),
     Format(90, 121, depth=12, chroma="444"),
 ]
+
+
+def answer(alpha, slope, intercept):
+    return Coarse(alpha, np.zeros((*alpha.shape, 3), np.uint8), (slope, intercept))
 
 
 def shown(form):
@@ -48,13 +52,13 @@ def coarse_of(height, width):
     slope = cv2.resize(rng.normal(0, 0.5, (4, 5, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
     alpha = cv2.resize(rng.uniform(-0.6, 1.6, (4, 5)), (width, height), interpolation=cv2.INTER_CUBIC)
     intercept = alpha - slope.sum(-1) / 2
-    return Coarse(alpha.clip(0, 1).astype(np.float32), *(np.float32(m) for m in (slope.transpose(2, 0, 1), intercept)))
+    return answer(alpha.clip(0, 1).astype(np.float32), *(np.float32(m) for m in (slope.transpose(2, 0, 1), intercept)))
 
 
 def flat(alpha):
     """A matte of levels in columns, the slope 0."""
     row = np.asarray(alpha, np.float32)[None].repeat(4, 0)
-    return Coarse(row.clip(0, 1), np.zeros((3, *row.shape), np.float32), row)
+    return answer(row.clip(0, 1), np.zeros((3, *row.shape), np.float32), row)
 
 
 def exact_rgb(planes, form):
@@ -136,7 +140,7 @@ def test_over_the_true_background_the_frame_comes_back_and_elsewhere_nothing_of_
     y, x = np.mgrid[:160, :200]
     alpha = ((50 - np.hypot(y - 80, x - 100)) / 12 + 0.5).clip(0, 1)
     frame = framed((alpha[..., None] * front + (1 - alpha[..., None]) * back) / 255, form)
-    coarse = Coarse(alpha.astype(np.float32), np.zeros((3, 160, 200), np.float32), alpha.astype(np.float32))
+    coarse = answer(alpha.astype(np.float32), np.zeros((3, 160, 200), np.float32), alpha.astype(np.float32))
     same = Renderer("composite", form, plain(back)).render(frame, coarse)
     assert max(np.abs(a.astype(int) - b).max() for a, b in zip(same.planes, frame.planes, strict=True)) <= 10
     white = Renderer("composite", form, plain((255, 255, 255))).render(frame, coarse)
@@ -177,7 +181,7 @@ def test_the_alpha_is_a_grey_clip(depth, goal):
     renderer = Renderer("alpha", form)
     assert renderer.format == Format(33, 51, Colour(BT709, 1, 1), goal, "420", aspect=Fraction(4, 3))
     frame = framed(picture(33, 51), form)
-    made = renderer.render(frame, Coarse(np.ones((8, 8), np.float32), np.zeros((3, 8, 8)), np.ones((8, 8))))
+    made = renderer.render(frame, answer(np.ones((8, 8), np.float32), np.zeros((3, 8, 8)), np.ones((8, 8))))
     assert [(p.shape, p.dtype) for p in made.planes] == [(shape, made.format.dtype) for shape in made.format.shapes]
     scale = 1 << (goal - 8)
     assert [np.unique(plane).tolist() for plane in made.planes] == [[235 * scale], [128 * scale], [128 * scale]]
@@ -188,7 +192,7 @@ def test_a_cutout_is_straight_and_goes_on_smoothly():
     front, back = np.array([230, 40, 40]), np.array([20, 60, 200])
     alpha = np.linspace(-4, 5, 160).clip(0, 1)[None].repeat(120, 0)
     frame = framed((alpha[..., None] * front + (1 - alpha[..., None]) * back) / 255, form)
-    coarse = Coarse(alpha.astype(np.float32), np.zeros((3, 120, 160), np.float32), alpha.astype(np.float32))
+    coarse = answer(alpha.astype(np.float32), np.zeros((3, 120, 160), np.float32), alpha.astype(np.float32))
     made = Renderer("cutout", form).render(frame, coarse)
     assert made.format == replace(form, alpha=True)
     np.testing.assert_allclose(made.planes[3], alpha * 1023, atol=1)
@@ -223,7 +227,7 @@ def test_hdr_alpha_follows_luma(transfer):
     alpha = cv2.GaussianBlur(alpha, (3, 3), 0)
     frame = framed(0.25 + 0.4 * alpha[..., None].repeat(3, -1), form)
     small = cv2.resize(alpha, (80, 60), interpolation=cv2.INTER_AREA)
-    coarse = Coarse(small, np.full((3, 60, 80), 9, np.float32), np.full((60, 80), -5, np.float32))
+    coarse = answer(small, np.full((3, 60, 80), 9, np.float32), np.full((60, 80), -5, np.float32))
     found = Renderer("cutout", form).render(frame, coarse).planes[3] / 1023
     bilinear = cv2.resize(small, (320, 240), interpolation=cv2.INTER_LINEAR)
     assert np.abs(found - alpha).mean() < 0.5 * np.abs(bilinear - alpha).mean()
