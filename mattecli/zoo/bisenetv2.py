@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -234,6 +235,12 @@ class BiSeNetV2(nn.Module):
         self.aux3: nn.Module | None = AuxiliaryHead(32, classes, scale=8)
         self.aux4: nn.Module | None = AuxiliaryHead(64, classes, scale=16)
         self.aux5_4: nn.Module | None = AuxiliaryHead(128, classes, scale=32)
+
+    def own_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """An official file; where it was saved for inference, without auxiliary heads, these stay as they are."""
+        heads = {key: value for key, value in self.state_dict().items() if key.startswith(self.AUXILIARY)}
+        saved_without = "head.conv_out.1.weight" in tensors and heads.keys().isdisjoint(tensors)
+        return {**tensors, **heads} if saved_without else dict(tensors)
 
     def forward(
         self,

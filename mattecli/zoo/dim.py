@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mattecli.errors import UsageError
 from mattecli.mixing.batch import Batch
 from mattecli.zoo import trimap as trimaps
 from mattecli.zoo.encoders import vgg
@@ -94,9 +95,13 @@ class DIM(nn.Module):
     ) -> Prediction:
         """image `[N, 3, H, W]` in [0, 1] and trimap `[N, 1, H, W]` → alpha `[N, 1, H, W]`, the trimap where that knows.
 
-        Maps, everywhere as the network sees them: `raw` (encoder-decoder) and, with refinement, `refined`.
+        Maps, everywhere as the network sees them: `raw` (encoder-decoder) and, with refinement, `refined`. Raises
+        `UsageError` without a trimap, or for sides that are no multiples of 32.
         """
         trimap = trimaps.required(trimap, "DIM")
+        height, width = image.shape[-2:]
+        if height % MULTIPLE or width % MULTIPLE:
+            raise UsageError(f"DIM takes sides that are multiples of {MULTIPLE}, not {height}x{width}.")
         colour = normalise(image)
         levels = torch.where((trimap > 0) & (trimap < 1), UNKNOWN, trimap)
         logits = self._decode(torch.cat((colour, levels), 1))

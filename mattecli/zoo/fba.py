@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mattecli.errors import UsageError
 from mattecli.mixing.batch import Batch
 from mattecli.zoo import losses
 from mattecli.zoo import trimap as trimaps
@@ -119,9 +120,13 @@ class FBA(nn.Module):
         """image `[N, 3, H, W]` in [0, 1] and trimap `[N, 1, H, W]` → alpha `[N, 1, H, W]`, the trimap where that knows,
         and foreground `[N, 3, H, W]`, the image where alpha is 1.
 
-        Maps: `alpha`, `foreground` and `background` as fused, everywhere.
+        Maps: `alpha`, `foreground` and `background` as fused, everywhere. Raises `UsageError` without a trimap, or for
+        sides that are no multiples of 8.
         """
         trimap = trimaps.required(trimap, "FBA")
+        height, width = image.shape[-2:]
+        if height % MULTIPLE or width % MULTIPLE:
+            raise UsageError(f"FBA takes sides that are multiples of {MULTIPLE}, not {height}x{width}.")
         regions = (trimap == 0, trimap == 1)
         near = torch.cat([trimaps.proximity(region, DEVIATIONS) for region in regions], 1)
         known = torch.cat(regions, 1).to(image.dtype)

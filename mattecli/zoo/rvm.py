@@ -205,7 +205,7 @@ class RVM(nn.Module):
         frames first. The network sees the picture at `downsample_ratio`, None for `published_ratio`; the authors
         advise 1/4 for portraits in HD and 2/5 for whole bodies, half of that in 4K.
 
-        In training `maps["segmentation"]` has the logits of a person at that size.
+        `maps["segmentation"]` `[N, 1, h, w]` has the logits of a person at that size.
         """
         ratio = published_ratio(*image.shape[-2:]) if downsample_ratio is None else downsample_ratio
         seen = image if ratio == 1 else _shrink(image, ratio)
@@ -214,12 +214,13 @@ class RVM(nn.Module):
         residual, alpha = torch.split(self.project_mat(hidden), [3, 1], 1)
         if ratio != 1:
             residual, alpha = self.refiner(image, seen, residual, alpha, hidden)
-        prediction = Prediction(
-            alpha.float().clamp(0, 1), foreground=(image + residual.float()).clamp(0, 1), state=states, frames=frames
+        return Prediction(
+            alpha.float().clamp(0, 1),
+            foreground=(image + residual.float()).clamp(0, 1),
+            state=states,
+            maps={"segmentation": self.project_seg(hidden).float()},
+            frames=frames,
         )
-        if self.training:
-            prediction.maps["segmentation"] = self.project_seg(hidden).float()
-        return prediction
 
     def objective(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
         """Section 4.2: L1, Laplacian and temporal coherence (5) on alpha, L1 and coherence (5) on foreground.

@@ -66,6 +66,20 @@ def test_wrappers_and_other_networks_files(tensors, official, tmp_path):
         zoo.load("bisenetv2-coco", official)
 
 
+@torch.inference_mode()
+def test_files_saved_for_inference_have_no_auxiliary_heads(network, tensors, tmp_path):
+    lean = {key: value for key, value in tensors.items() if not key.startswith("aux")}
+    assert len(tensors) - len(lean) == 56
+    torch.save(lean, tmp_path / "lean.pth")
+    loaded, image = zoo.load("bisenetv2", tmp_path / "lean.pth"), torch.rand(1, 3, 64, 96)
+    torch.testing.assert_close(loaded(image).maps["logits"], network(image).maps["logits"], atol=0, rtol=0)
+    with pytest.raises(UsageError, match="its keys are those of bisenetv2"):
+        zoo.load("bisenetv2-coco", tmp_path / "lean.pth")
+    torch.save({key: value for key, value in tensors.items() if not key.startswith("aux2")}, tmp_path / "broken.pth")
+    with pytest.raises(UsageError, match=r"does not fit bisenetv2: 12 tensors missing \(aux2"):
+        zoo.load("bisenetv2", tmp_path / "broken.pth")
+
+
 @pytest.mark.parametrize(
     "photo, seen", [((1024, 2048), (1024, 2048)), ((37, 91), (64, 96)), ((720, 1280), (736, 1280))]
 )

@@ -105,6 +105,11 @@ def test_without_a_trimap_it_says_so(network):
         network(torch.rand(1, 3, 32, 32))
 
 
+def test_other_sizes_are_refused(network):
+    with pytest.raises(UsageError, match="multiples of 32, not 64x40"):
+        network(torch.rand(1, 3, 64, 40), trimap=torch.full((1, 1, 64, 40), 0.5))
+
+
 def recorded():
     with np.load(LOSSES) as archive:
         arrays = {key: torch.from_numpy(np.asarray(archive[key])) for key in archive.files}

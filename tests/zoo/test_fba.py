@@ -183,6 +183,8 @@ def test_odd_photos_go_through_the_size_rule(network):
     assert FBA.spec.size(1080, 1920, 960) == (544, 960)
     with pytest.raises(UsageError, match="FBA needs a trimap"):
         network(torch.rand(1, 3, 40, 96))
+    with pytest.raises(UsageError, match="multiples of 8, not 40x91"):
+        network(torch.rand(1, 3, 40, 91), trimap=torch.full((1, 1, 40, 91), 0.5))
 
 
 @pytest.mark.parametrize("depth, parameters", [(18, 11_176_512), (34, 21_284_672), (50, 23_508_032), (101, 42_500_160)])

@@ -126,6 +126,17 @@ def test_frames_at_once_equal_frames_one_after_the_other(network):
         torch.testing.assert_close(whole, last, atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_the_segmentation_is_of_what_the_network_sees(network):
+    heard = []
+    handle = network.decoder.register_forward_hook(lambda module, inputs, output: heard.append(output[0]))
+    logits = network(torch.rand(2, 3, 48, 64), downsample_ratio=0.5).maps["segmentation"]
+    handle.remove()
+    head = network.project_seg.conv
+    assert logits.shape == (2, 1, 24, 32)
+    torch.testing.assert_close(logits, F.conv2d(heard[0], head.weight, head.bias))
+
+
 @pytest.mark.parametrize("size", [(33, 47), (64, 1), (1, 1)])
 @pytest.mark.parametrize("ratio", [1, 0.5])
 @torch.no_grad()
