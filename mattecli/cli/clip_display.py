@@ -77,6 +77,8 @@ class Display:
 
     def __call__(self, work: Work) -> None:
         """Progress, as often as you like."""
+        if work.ending:
+            self._say("Finishing the file; Ctrl-C again gives it up.")
         self._bar.update(self._task, total=work.total, completed=work.frames, said=_where(work))
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY

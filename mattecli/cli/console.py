@@ -70,10 +70,10 @@ def guard(command: Callable[P, R]) -> Callable[P, R]:
             where = f"{error.filename}: " if error.filename else ""
             complain(f"{where}{(error.strerror or str(error)).lower()}.")
             raise typer.Exit(MatteError.exit_code) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             if kwargs.get("debug"):
                 raise
-            complain("interrupted; what is written is whole.")
+            complain(str(error) or "interrupted; what is written is whole.")
             raise typer.Exit(INTERRUPTED) from None
 
     return guarded

@@ -1,42 +1,41 @@
 """Stages in threads, one behind the other, with short queues between them.
 
 Memory stays flat however many items pass, an error in one stage ends them all, and Ctrl-C ends the work between two
-items of the last stage, which can then finish what it has.
+items of the last stage, which can then finish what it has, unless another Ctrl-C gives it up.
 """
 
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from mattecli.inference.belt import Belt, Merge, Stopped
 
 Stage = Callable[[Iterator[Any]], Generator[Any, None, None]]
 """From the items of the stage before (none for the first) to its own; those of the last are only counted."""
 _END = object()
-Merge = Callable[[Any, Any], Any]
 
-ROOM = 3
-"""Items that may wait between two stages."""
 INTERVAL = 0.1
 """Seconds between two reports."""
 WINDOW = 1.0
 """Seconds over which speed and busy shares are taken."""
 PATIENCE = 3.0
 """Seconds that stages may take to end after the last one has; one that waits for a silent source never would."""
-
-
-class Stopped(Exception):  # noqa: N818 (a way out, no error)
-    """Raised in a stage, where it takes an item, when another one failed or what is made shall be thrown away."""
+GRACE = 1.0
+"""Seconds after Ctrl-C in which further ones mean the same."""
 
 
 @dataclass(frozen=True)
 class Progress:
     """Where the work stands after `seconds`. `fps`, and `busy`: the share of time a stage did not wait, are of the
-    last second. `total` and `left` (seconds) are None where the number of items is not known.
+    last second. `total` and `left` (seconds) are None where the number of items is not known. `ending`: after Ctrl-C
+    the last stage finishes what it has.
     """
 
     frames: int
@@ -45,6 +44,7 @@ class Progress:
     fps: float
     left: float | None
     busy: dict[str, float]
+    ending: bool = False
 
     @property
     def bottleneck(self) -> str:
@@ -54,12 +54,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class Work:
-    """What was done: items, wall seconds, and the seconds that each stage did not wait."""
+    """What was done: items, wall seconds, and the seconds that each stage did not wait.
+
+    `interrupted`: there was more to do; `given_up`: the last stage got `Stopped`, what it made is thrown away.
+    """
 
     frames: int
     seconds: float
     busy: dict[str, float]
     interrupted: bool = False
+    given_up: bool = False
 
 
 def run(
@@ -72,75 +76,61 @@ def run(
 ) -> Work:
     """Run `stages` until the last is through; `report` is called about ten times a second and at the end.
 
-    An exception in a stage raises `Stopped` in the others, then goes on here. At KeyboardInterrupt the last stage
-    sees the end of its items, with `discard` it gets `Stopped`; the work returned is `interrupted`. A second one goes
-    on at once. With `merge` the first stage never waits for room: its newest item and the one that comes become one.
+    An exception in a stage raises `Stopped` in the others, then goes on here. At Ctrl-C, or a KeyboardInterrupt of
+    `report`, the last stage sees the end of its items, with `discard` it gets `Stopped`; the work returned is
+    `interrupted`. Another Ctrl-C, `GRACE` seconds later or more, gives it `Stopped` too, and raises KeyboardInterrupt
+    if it doesn't end soon. With `merge` the first stage never waits for room: its newest item and the one that comes
+    become one.
     """
     line = _Line(stages, merge)
     watch = _Watch(line, total)
-    interrupted = False
-    try:
-        line.start()
-        while not line.over(INTERVAL):
-            report(watch.look())
-        if line.error is None:
-            report(watch.look())
-    except KeyboardInterrupt:
-        interrupted = True
-        line.stop(keep=not discard)
-    except BaseException:
-        line.stop()
-        raise
-    finally:
-        line.settle()
+    with _ctrl_c() as pressed:
+        try:
+            with _noting(pressed):
+                line.start()
+                while not (line.over(INTERVAL) or pressed):
+                    report(watch.look())
+                if line.error is None and not pressed:
+                    report(watch.look())
+            if pressed:
+                line.stop(keep=not discard)
+                with _noting(pressed):
+                    report(replace(watch.look(), ending=not discard))
+            ended = line.settle(pressed)
+        except BaseException:
+            line.stop()
+            line.settle([])
+            raise
+    if not ended:
+        raise KeyboardInterrupt("interrupted, and given up before the output was whole.")
     if line.error is not None:
         raise line.error
-    return Work(line.done, watch.seconds, line.busy(), interrupted)
+    return Work(line.done, watch.seconds, line.busy(), bool(pressed), line.given_up)
 
 
-class _Belt:
-    """A queue with little room: `put` waits for room, iteration for items, until one of them shall end."""
+@contextlib.contextmanager
+def _ctrl_c() -> Iterator[list[float]]:
+    """When it was pressed. Meanwhile it raises nothing, so that no step is left half done; another program's own
+    handler, and threads that no signal comes to, are left alone.
+    """
+    pressed: list[float] = []
+    usual = signal.default_int_handler
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not usual:
+        yield pressed
+        return
+    signal.signal(signal.SIGINT, lambda *_: pressed.append(time.perf_counter()))
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
-    def __init__(self, merge: Merge | None = None) -> None:
-        self._items: deque[Any] = deque()
-        self._changed = threading.Condition()
-        self._merge, self._room = merge, 1 if merge else ROOM
-        self._ended = self._cut = self._stopped = False
 
-    def put(self, item: Any) -> None:
-        with self._changed:
-            if self._merge and len(self._items) >= self._room:
-                item = self._merge(self._items.pop(), item)
-            self._changed.wait_for(lambda: len(self._items) < self._room or self._cut or self._stopped)
-            if self._cut or self._stopped:
-                raise Stopped
-            self._items.append(item)
-            self._changed.notify_all()
-
-    def __iter__(self) -> Iterator[Any]:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._items or self._ended or self._cut or self._stopped)
-                if self._stopped:
-                    raise Stopped
-                if self._cut or not self._items:
-                    return
-                item = self._items.popleft()
-                self._changed.notify_all()
-            yield item
-
-    def end(self) -> None:
-        """No more items come; those that wait may still be taken."""
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-    def stop(self, keep: bool) -> None:
-        """No item may be given any more; who takes gets `Stopped`, or with `keep` the end."""
-        with self._changed:
-            self._items.clear()
-            self._cut, self._stopped = keep, not keep
-            self._changed.notify_all()
+@contextlib.contextmanager
+def _noting(pressed: list[float]) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        pressed.append(time.perf_counter())
 
 
 class _Line:
@@ -149,7 +139,7 @@ class _Line:
     def __init__(self, stages: Mapping[str, Stage], merge: Merge | None) -> None:
         self.done = 0
         self.error: BaseException | None = None
-        self._belts = [_Belt(None if index else merge) for index in range(len(stages) - 1)]
+        self._belts = [Belt(None if index else merge) for index in range(len(stages) - 1)]
         ends = zip([None, *self._belts], [*self._belts, None], strict=True)
         self._workers = [
             _Worker(name, stage, source, goal, self)
@@ -164,14 +154,24 @@ class _Line:
         """Whether the last stage is through, after at most `wait` seconds."""
         return self._workers[-1].through.wait(wait)
 
-    def settle(self) -> None:
-        """Wait for the last stage, and a moment for the others."""
-        while not self.over(INTERVAL):
-            pass
+    @property
+    def given_up(self) -> bool:
+        return self._workers[-1].stopped
+
+    def settle(self, pressed: list[float]) -> bool:
+        """Wait for the last stage, and a moment for the others. Where a second of `pressed` gives up what the last one
+        makes, for that too only a moment: False if it hasn't ended then.
+        """
+        started = [worker for worker in self._workers if worker.ident]
+        while started and not started[-1].through.wait(INTERVAL):
+            if pressed and pressed[-1] - pressed[0] >= GRACE:
+                self.stop()
+                break
         deadline = time.perf_counter() + PATIENCE
-        for worker in self._workers:
+        for worker in reversed(started):
             if worker.through.wait(max(0.0, deadline - time.perf_counter())):
                 worker.join()
+        return all(worker.through.is_set() for worker in started[-1:])
 
     def stop(self, keep: bool = False) -> None:
         """End all stages; with `keep` the last one in peace."""
@@ -194,10 +194,10 @@ class _Worker(threading.Thread):
     not (CPython 3.10 to 3.12).
     """
 
-    def __init__(self, name: str, stage: Stage, source: _Belt | None, goal: _Belt | None, line: _Line) -> None:
+    def __init__(self, name: str, stage: Stage, source: Belt | None, goal: Belt | None, line: _Line) -> None:
         super().__init__(name=name, daemon=True)
         self._stage, self._source, self._goal, self._line = stage, source, goal, line
-        self.through = threading.Event()
+        self.through, self.stopped = threading.Event(), False
         self._waited = 0.0
         self._began: float | None = None
         self._ended: float | None = None
@@ -219,7 +219,7 @@ class _Worker(threading.Thread):
             if self._goal:
                 self._goal.end()
         except Stopped:
-            pass
+            self.stopped = True
         except BaseException as error:
             self._line.fail(error)
         finally:

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from mattecli.inference import pipeline
-from mattecli.inference.pipeline import Progress, Stopped, run
+from mattecli.inference import belt, pipeline
+from mattecli.inference.belt import Stopped
+from mattecli.inference.pipeline import Progress, run
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +71,7 @@ def test_all_come_through_in_order_and_few_at_once(slow):
     work = run(stages.as_mapping())
     assert stages.made == list(range(20)) and work.frames == 20 and not work.interrupted
     assert stages.ends == {"first": "end", "second": "end", "third": "end"}
-    assert stages.most_at_once <= 2 * pipeline.ROOM + 4
+    assert stages.most_at_once <= 2 * belt.ROOM + 4
     assert work.seconds >= max(work.busy.values()) and max(work.busy, key=work.busy.get) == slow
 
 
@@ -119,43 +120,94 @@ def test_ctrl_c_lets_the_last_stage_finish_what_it_has(slow):
 
 
 SIGNALLED = """
-import signal, threading, time
+import signal, sys, threading, time
 from mattecli.inference import pipeline
 
-pipeline.INTERVAL, pipeline.PATIENCE = 30, 0.1
 main, made, ends = threading.main_thread().ident, [], []
+
+def press():
+    signal.pthread_kill(main, signal.SIGINT)
+    time.sleep(0.3)
 
 def first(_):
     yield from range(10**9)
 
 def last(items):
-    for item in items:
-        made.append(item)
-        if len(made) == 3:
-            time.sleep(0.1)  # until it is waited for
-            signal.pthread_kill(main, signal.SIGINT)
-            time.sleep(0.4)
-        yield item
-    ends.append("closed")
+    try:
+        for item in items:
+            made.append(item)
+            if len(made) == 3:
+                time.sleep(0.15)  # until it is waited for
+                {during}
+            yield item
+        ends.append("closing")
+        {closing}
+        ends.append("closed")
+    except pipeline.Stopped:
+        ends.append("aborted")
+        raise
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
-work = pipeline.run({"first": first, "last": last})
-assert work.interrupted and ends == ["closed"] and work.frames == len(made) >= 3
-print("whole")
+pipeline.PATIENCE, pipeline.GRACE = 0.5, {grace}
+try:
+    work = pipeline.run({{"first": first, "last": last}})
+    print(*ends, work.interrupted, work.given_up, work.frames == len(made) >= 3)
+except KeyboardInterrupt:
+    print(*ends, "KeyboardInterrupt")
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="a system without signals between threads")
-def test_a_signal_while_the_work_is_waited_for():
-    """CPython's Thread.join, interrupted, takes the thread for ended: the file would never have got its name."""
-    child = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, timeout=60)
-    assert child.stdout == "whole\n", child.stderr
+@pytest.mark.parametrize(
+    ("during", "closing", "grace", "said"),
+    [
+        ("press()", "", 1, "closing closed True False True"),
+        ("press(); press()", "press()", 60, "closing closed True False True"),
+        ("press(); press()", "", 0.1, "aborted True True True"),
+        ("press()", "press()", 0.1, "closing closed True False True"),
+        ("press()", "press(); time.sleep(60)", 0.1, "closing KeyboardInterrupt"),
+    ],
+    ids=["once", "in quick succession", "given up", "nearly whole", "stuck"],
+)
+def test_a_signal_while_the_work_is_waited_for(during, closing, grace, said):
+    """In a process of its own, with a handler: background jobs ignore the signal.
+
+    CPython's Thread.join, interrupted, takes the thread for ended: the file would never have got its name.
+    """
+    code = SIGNALLED.format(during=during, closing=closing, grace=grace)
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert child.stdout == f"{said}\n", child.stderr
+
+
+def test_what_ends_after_ctrl_c_is_told():
+    reports = []
+
+    def report(progress):
+        reports.append(progress.ending)
+        interrupt_after(3)(progress)
+
+    run(Stages(10**9).as_mapping(), report=report)
+    assert reports[-1] is True and not any(reports[:-1])
+
+
+def test_a_thread_that_cannot_be_started_ends_all(monkeypatch):
+    start = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name == "third":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="new thread"):
+        run(Stages(10**9).as_mapping())
 
 
 def test_ctrl_c_may_discard():
     stages = Stages(10**9)
     work = run(stages.as_mapping(), report=interrupt_after(3), discard=True)
-    assert work.interrupted and stages.ends["third"] is Stopped
+    assert work.interrupted and work.given_up and stages.ends["third"] is Stopped
 
 
 def test_ctrl_c_while_the_source_is_silent(monkeypatch):

@@ -16,7 +16,9 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from mattecli.media.clips.deinterlacing import Deinterlacer
 from mattecli.media.clips.opening import Source, best_video, container_crop, reason
+from mattecli.media.clips.orientation import Turn, turn_of
 from mattecli.media.clips.timing import Clock, Part
 
 PASSING = ("audio", "subtitle", "data", "attachment")
@@ -32,14 +34,15 @@ class Decoding:
     """The pictures of a source's best video, in the order they are shown; `waiting` gathers the packets of `others` met
     meanwhile.
 
-    seconds, frames: of the whole source, None where unknown. origin: the time of its beginning in seconds.
+    seconds, frames: of the whole source, None where unknown. origin: the time of its beginning in seconds. turn: what
+    makes its pictures upright, where they don't say it themselves, known with the first of them.
     What can't be decoded is skipped; `notes` says so afterwards. Raises what `Source.open` raises, RuntimeError where
     `hwaccel` isn't for this codec, and InputError where there is no video.
     """
 
     def __init__(self, source: Source, hwaccel: HWAccel | None, passing: bool) -> None:
         self.name, self.live, self.hint = source.name, source.live, source.hint
-        self.container = source.open(hwaccel)
+        self.container, self.turn = source.open(hwaccel), Turn()
         try:
             self._choose(passing, source.rate)
         except BaseException:
@@ -50,12 +53,13 @@ class Decoding:
             raise RuntimeError(f"no decoder for {self.codec}")
         timed = self.container.start_time is not None and self.container.format.name != "mpeg"  # whose times go wrong
         self.seekable = timed and not source.piped and not self.live
+        self.exact = self.seekable and self.container.format.name != "avi"  # whose packets don't tell the order shown
         self.metadata, self.chapters = dict(self.container.metadata), self.container.chapters()
         self.waiting: list[Packet[Any]] = []
-        self.found = 0
+        self.found, self._deinterlacer = 0, Deinterlacer()
         self._packets = self._demux()
         self._failed = self._damaged = 0
-        self._reached = Fraction(0)
+        self._reached, self._last = Fraction(0), 0
         self._broke = ""
 
     def close(self) -> None:
@@ -73,7 +77,10 @@ class Decoding:
         return True
 
     def pictures(self) -> Iterator[tuple[VideoFrame, int]]:
-        """Each with its time in ticks."""
+        """Each with its time in ticks, deinterlaced."""
+        return self._deinterlacer(self._decoded())
+
+    def _decoded(self) -> Iterator[tuple[VideoFrame, int]]:
         for packet in self._packets:
             if packet.stream is self.video:
                 yield from self._decode(packet)
@@ -99,6 +106,8 @@ class Decoding:
             notes.append(f"Reading stopped early: {self._broke}.")
         elif part.end is None and self._is_short():
             notes.append(f"It ends at {float(self._reached):.1f} s, earlier than it says; it may have been cut short.")
+        if self._deinterlacer.count:
+            notes.append("Its interlaced pictures were deinterlaced, at the same frame rate.")
         if self._failed:
             notes.append(f"What could not be decoded was skipped ({_count(self._failed, 'packet')}).")
         if self._damaged:
@@ -112,7 +121,8 @@ class Decoding:
     def _choose(self, passing: bool, wanted: Fraction | None) -> None:
         video = self.video = best_video(self.container, self.name)
         self.others: list[Stream] = [one for one in self.container.streams if passing and one.type in PASSING]
-        self._decoder = _alpha_decoder(video) or video.codec_context
+        alpha = _alpha_decoder(video)
+        self._decoder, self._telling = alpha or video.codec_context, video.codec_context if alpha else None
         self._decoder.thread_type = "SLICE" if self.live else "AUTO"
         self.codec = str(self._decoder.name)
         self.time_base = video.time_base or Fraction(1, 90000)
@@ -138,6 +148,8 @@ class Decoding:
             except (av.FFmpegError, OSError) as error:
                 self._broke = reason(error)
                 return
+            if packet.stream is self.video and packet.dts is not None:
+                self._last = packet.dts
             if packet.pts is not None:
                 self._reached = max(self._reached, (packet.pts + (packet.duration or 0)) * packet.time_base)
             if packet.size:  # PyAV's empty last packets mean what the end of this loop means
@@ -152,14 +164,25 @@ class Decoding:
             return
         if packet is not None:
             self._clock.sent(packet)
+            self._learn_turn(packet)
         for picture in pictures:
             self.found += 1
             self._damaged += picture.is_corrupt
             if (time := self._clock.stamp(picture)) is not None:
                 yield picture, time
 
+    def _learn_turn(self, packet: Packet[Any]) -> None:
+        """From FFmpeg's own decoder, which is told what the container says of the stream; ours for alpha isn't."""
+        if self._telling is None:
+            return
+        with suppress(av.FFmpegError):
+            for picture in self._telling.decode(packet):
+                self.turn, self._telling = turn_of(picture), None
+
     def _is_short(self) -> bool:
-        """Whether less was there than the header says; only Matroska's says it of all streams together."""
+        """Whether less was there than the header says: Matroska's of all streams together, an MP4's of each frame."""
+        if "mp4" in self.container.format.name:
+            return len(self.video.index_entries) > 0 and self._last < self.video.index_entries[-1].timestamp
         length = self.container.duration
         if not length or self.container.format.name != "matroska,webm":
             return False
@@ -170,7 +193,8 @@ class Decoding:
 def _alpha_decoder(video: VideoStream) -> Any:
     """Another decoder for VP8 and VP9 with alpha; None for all else, and where FFmpeg was built without it."""
     name = ALPHA_DECODERS.get(video.codec_context.name)
-    if name is None or video.metadata.get("alpha_mode") != "1":
+    tags = {key.lower(): tag for key, tag in video.metadata.items()}  # ALPHA_MODE where it is a tag besides
+    if name is None or tags.get("alpha_mode") != "1":
         return None
     with suppress(UnknownCodecError):
         decoder = CodecContext.create(name, "r")

@@ -75,6 +75,9 @@ def _encoding(code: int) -> NDArray[np.float64]:
 
 
 Chroma = Literal["420", "422", "444"]
+Siting = tuple[float, float]
+LEFT, CENTRE, TOP_LEFT = (0.0, 0.5), (0.5, 0.5), (0.0, 0.0)
+"""Where a chroma sample lies among its pixels, across and down: on the first (0), between (½), or on the second (1)."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ class Format:
     alpha: bool = False
     aspect: Fraction = Fraction(1)
     """Width of a pixel over its height (sample aspect ratio)."""
+    siting: Siting = field(default=CENTRE, compare=False)
+    """Of chroma, as far as it is subsampled. Formats that differ in it alone are taken for equal: half a pixel."""
 
     @property
     def shapes(self) -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@ import secrets
 import shutil
 import stat
 import sys
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +15,8 @@ from mattecli.errors import InputError
 
 
 class Goal:
-    """A hidden file (or, with `folder`, a folder) beside `path`, which takes its name by `finish`.
+    """A hidden file (or, with `folder`, a folder) beside `path`, which takes its name by `finish`. What never does
+    is removed, at the latest when the program ends.
 
     None is stdout; it and what is no regular file (a pipe, /dev/null) are streams, written to directly. Missing
     folders are made. Raises InputError where nothing can be written there; later errors of the system come as they
@@ -33,6 +35,7 @@ class Goal:
                 self._stream = path.open("wb")
             else:
                 self.beside = _beside(path, folder=folder)
+                self._last_resort = weakref.finalize(self, _remove, self.beside)
         except OSError as error:
             raise InputError(f"{path} can't be written: {(error.strerror or str(error)).lower()}.") from error
 
@@ -53,17 +56,15 @@ class Goal:
                 self._stream.close()
         if self.beside and self.path:
             self.beside.replace(self.path)
+            self._last_resort.detach()
 
     def discard(self) -> None:
         """Removes what was written; nothing happens where it has been finished."""
         if self._stream and self.path:
             with suppress(OSError):
                 self._stream.close()
-        if self.beside and self.beside.is_dir():
-            shutil.rmtree(self.beside, ignore_errors=True)
-        elif self.beside:
-            with suppress(OSError):
-                self.beside.unlink()
+        if self.beside:
+            _remove(self.beside)
 
 
 class Stream:
@@ -89,3 +90,11 @@ def _beside(path: Path, *, folder: bool) -> Path:
     else:
         beside.touch()
     return beside
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()

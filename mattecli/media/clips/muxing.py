@@ -99,6 +99,7 @@ class Output:
         self.goal.discard()
         with suppress(Exception):
             self.container.close()
+        self.goal.discard()  # Windows removes no open file
 
 
 def _options(suffix: str, time_base: Fraction, *, streamed: bool) -> dict[str, str]:

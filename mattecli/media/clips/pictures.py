@@ -19,7 +19,21 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from mattecli.media.clips.frame import BT601, BT709, BT2020, LUMA, Chroma, Colour, Format, Frame, Plane
+from mattecli.media.clips.frame import (
+    BT601,
+    BT709,
+    BT2020,
+    CENTRE,
+    LEFT,
+    LUMA,
+    TOP_LEFT,
+    Chroma,
+    Colour,
+    Format,
+    Frame,
+    Plane,
+    Siting,
+)
 from mattecli.media.clips.hdr import ToneMapper
 from mattecli.media.clips.orientation import Turn, turn_of
 from mattecli.media.clips.swscale import FULL, LIMITED, levels, picture_of, reformat
@@ -35,6 +49,8 @@ ODD_MATRICES = {
     13: "chromaticity-derived",
     14: "ICtCp",
 }
+CENTRED = {"mjpeg", "jpg", "jpeg", "webp", "mpeg1video", "h263", "theora"}
+"""Codecs whose chroma lies between its pixels; elsewhere it lies left of them, in BT.2020 on the first of them."""
 LIMITED_GREY = {"h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp9"}
 """Decoders whose untagged grey has limited range; of all others (PNG, JPEG, FFV1) it is full."""
 
@@ -49,11 +65,18 @@ class Pictures:
     """
 
     def __init__(
-        self, first: VideoFrame, *, codec: str = "", aspect: Fraction | None = None, crop: Crop = (0, 0, 0, 0)
+        self,
+        first: VideoFrame,
+        turn: Turn | None = None,
+        *,
+        codec: str = "",
+        aspect: Fraction | None = None,
+        crop: Crop = (0, 0, 0, 0),
     ) -> None:
         self.notes: list[str] = []
         self._codec = codec
-        self._turn = turn_of(first)
+        told = turn_of(first)
+        self._turn = told if turn is None or any(told) else turn
         self._crop = _cropper(first, crop)
         self._converter, self._viewer, self._lock = VideoReformatter(), VideoReformatter(), threading.Lock()
         self._colour, note = colour_of(self._crop(first), codec)
@@ -64,11 +87,10 @@ class Pictures:
         width, height = self._size[::-1] if self._turn.transpose else self._size
         aspect = aspect or Fraction(1)
         aspect = 1 / aspect if self._turn.transpose else aspect
-        self.format = Format(height, width, self._colour, depth, chroma, alpha, aspect)
+        siting = CENTRE if chroma == "444" else _siting(codec, self._colour, self._turn)
+        self.format = Format(height, width, self._colour, depth, chroma, alpha, aspect, siting)
         if note:
             self.notes.append(note)
-        if first.interlaced_frame:
-            self.notes.append("Its pictures are interlaced; moving edges are combed unless it is deinterlaced first.")
 
     def frame(self, picture: VideoFrame, pts: int, duration: int, time_base: Fraction, passing: list[Any]) -> Frame:
         """Planes are read-only where they are the decoder's own memory."""
@@ -153,6 +175,14 @@ def _target(picture: VideoFrame, turn: Turn) -> tuple[str, Chroma, int, bool]:
     if alpha and chroma == "420" and depth == 12:
         depth = 10  # there is no yuva420p12le
     return f"yuv{'a' * alpha}{chroma}p{_suffix(depth)}", chroma, depth, alpha
+
+
+def _siting(codec: str, colour: Colour, turn: Turn) -> Siting:
+    """Of upright pictures. Codecs' own, since PyAV doesn't hand on what a stream may say of it."""
+    across, down = CENTRE if codec in CENTRED else TOP_LEFT if colour.matrix == BT2020 else LEFT
+    if turn.transpose:
+        across, down = down, across
+    return 1 - across if turn.mirror else across, 1 - down if turn.flip else down
 
 
 def _breaks_pairs(picture: VideoFrame, turn: Turn, chroma: Chroma) -> bool:

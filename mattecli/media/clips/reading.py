@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain
 from types import TracebackType
 from typing import Any, Self
 
@@ -102,7 +103,7 @@ class Clip:
             self._decoded = reel.pictures()
             first, self._part.first = self._find_first()
             self._found: tuple[VideoFrame, int] | None = (first, self._part.first)
-            self._pictures = Pictures(first, codec=reel.codec, aspect=reel.aspect, crop=reel.crop)
+            self._pictures = Pictures(first, reel.turn, codec=reel.codec, aspect=reel.aspect, crop=reel.crop)
         except BaseException:
             self.close()
             raise
@@ -121,6 +122,28 @@ class Clip:
         """Streams and packets are gone with it: PyAV's would point to memory that is freed."""
         self.container, self.video, self.others, self.trailing = None, None, [], []
         self._reel.close()
+
+    def skip_to(self, pts: int) -> None:
+        """Before any frame was taken: the first shall be the one that is shown at `pts`, and packets of what was
+        before don't pass. Where the source can't seek, all until there is decoded. Raises InputError where its
+        times lead nowhere.
+        """
+        if self._found is None:
+            raise RuntimeError("A clip that is being read can't be skipped.")
+        goal = pts + self._part.shift
+        if self._reel.exact and goal > self._part.first:
+            found = self._seek(goal)
+            if found is None or found[1] > goal:
+                found = self._seek(self._part.first)
+            if found is None or found[1] > max(goal, self._part.first):
+                raise InputError(f"{self.name} can't be gone on with: its times lead to other places.")
+            self._found = found
+        for picture, time in self._decoded:
+            self._reel.waiting.clear()
+            if time > goal:
+                self._decoded = chain([(picture, time)], self._decoded)
+                return
+            self._found = picture, time
 
     def __iter__(self) -> Iterator[Frame]:
         """Each lasts until the next; what can't be decoded is skipped, as players do."""
@@ -158,15 +181,7 @@ class Clip:
     def _find_first(self) -> tuple[VideoFrame, int]:
         """The first picture of the part, with its time. Raises InputError where there is none."""
         begin, end, reel = self._part.begin, self._part.end, self._reel
-        found = None
-        if begin is not None and reel.seekable:
-            for back in BACK:
-                if not reel.seek(begin - round(back / self.time_base)):
-                    break
-                self._decoded = reel.pictures()
-                found = next(self._decoded, None)
-                if found and found[1] <= begin:
-                    break
+        found = self._seek(begin) if begin is not None and reel.seekable else None
         found = found or next(self._decoded, None)
         while found and begin is not None and found[1] < begin:
             found = next(self._decoded, None)
@@ -176,6 +191,20 @@ class Clip:
             raise InputError(f"{self.name} has no picture that can be decoded; it is damaged or cut short{reel.hint}.")
         if end is not None and found[1] >= end:
             raise InputError(f"{self.name} has no picture in the part that is to be read.")
+        return found
+
+    def _seek(self, tick: int) -> tuple[VideoFrame, int] | None:
+        """The first picture at or before `tick` that decoding can begin with, or one after it where there is none;
+        None, and nothing is moved, where the source can't.
+        """
+        found = None
+        for back in BACK:
+            if not self._reel.seek(tick - round(back / self.time_base)):
+                break
+            self._decoded = self._reel.pictures()
+            found = next(self._decoded, None)
+            if found and found[1] <= tick:
+                break
         return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -18,7 +19,7 @@ def at_rate(clip: Clip | Camera, rate: Fraction) -> Any:
 
     Raises UsageError for live clips.
     """
-    if clip.live:
+    if isinstance(clip, Camera) or clip.live:
         raise UsageError(f"{clip.name} is live and keeps its own rate; leave --fps out.")
     return _Resampled(clip, rate)
 
@@ -26,7 +27,7 @@ def at_rate(clip: Clip | Camera, rate: Fraction) -> Any:
 class _Resampled:
     """In all but its frames and their times the clip itself."""
 
-    def __init__(self, clip: Clip | Camera, rate: Fraction) -> None:
+    def __init__(self, clip: Clip, rate: Fraction) -> None:
         self._clip, self.rate, self.time_base = clip, rate, 1 / rate
         self._waiting: list[Any] = []
         self.frames = None if clip.frames is None else max(1, round(clip.frames * rate / clip.rate))
@@ -38,11 +39,14 @@ class _Resampled:
     def trailing(self) -> list[Any]:
         return [*self._waiting, *self._clip.trailing]
 
+    def skip_to(self, pts: int) -> None:
+        self._clip.skip_to(math.floor(pts * self.time_base / self._clip.time_base))
+
     def __iter__(self) -> Iterator[Frame]:
         number = None
         for frame in self._clip:
             begin, end = frame.pts * frame.time_base, (frame.pts + frame.duration) * frame.time_base
-            number = round(begin * self.rate) if number is None else number
+            number = math.ceil(begin * self.rate - Fraction(1, 2)) if number is None else number
             self._waiting += frame.passing
             while (number + Fraction(1, 2)) * self.time_base < end:
                 passing, self._waiting = self._waiting, []

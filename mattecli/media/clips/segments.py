@@ -50,7 +50,8 @@ class SegmentSink:
     They are joined without encoding again, with the other streams of the clip, which are read once more for it. An
     `abort` leaves whole segments; a sink opened later for the same folder goes on with them: `done_until` (the stamp of
     the last frame they hold, None where there are none) says up to where frames needn't come again, and such frames are
-    passed over. Raises UsageError where the folder's segments come from another clip, other settings or another `key`.
+    passed over. Raises UsageError where the folder's segments come from another clip, other settings or another `key`,
+    and for what can't be read twice.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class SegmentSink:
             self._source = _Source(clip)
             settings = (self._source, made.encoder, made.options, made.format, clip.time_base, key)
             self._segments = _claim(folder, suffix, "\n".join(map(str, settings)))
+            self.notes.append(self._found())
         except BaseException:
             self._goal.discard()
             raise
@@ -120,11 +122,19 @@ class SegmentSink:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def abort(self) -> None:
-        """Leaves the whole segments, and nothing else; does nothing after `close`."""
+        """Leaves the whole segments with their folder, and nothing else; does nothing after `close`."""
         if self._segment:
             self._segment.abort()
             self._segment = None
+        if not self._segments:
+            shutil.rmtree(self._folder, ignore_errors=True)
         self._goal.discard()
+
+    def _found(self) -> str:
+        if not self._segments:
+            return "No segments of an earlier run were found: this one begins at the start, and can be gone on with."
+        end = float(sum(_stamps(self._segments[-1])) * self._clip.time_base)
+        return f"Segments of an earlier run were found: this one goes on at {end:.1f} s."
 
     def _end_segment(self) -> None:
         assert self._segment
@@ -175,6 +185,8 @@ class _Source:
         self._video = clip.video.index if clip.video else 0
         self._others = [stream.index for stream in clip.others]
         self._part = getattr(clip, "_part", None)
+        if getattr(clip, "live", False):
+            raise UsageError("A live clip can't be gone on with: what it showed is over.")
         if self._others and not self._name:
             raise UsageError("Only a clip in a file can be gone on with, since its sound must be read again.")
 

@@ -15,6 +15,7 @@ import av
 from av.video.frame import VideoFrame
 
 from mattecli.errors import InputError
+from mattecli.media.clips.orientation import Turn
 from mattecli.media.clips.timing import Part
 
 AHEAD = min(os.cpu_count() or 1, 8)
@@ -28,8 +29,8 @@ class Sequence:
     """
 
     container = video = None
-    live, hint, seekable = False, "", True
-    origin, aspect, crop = Fraction(0), Fraction(1), (0, 0, 0, 0)
+    live, hint, seekable, exact = False, "", True, True
+    origin, aspect, crop, turn = Fraction(0), Fraction(1), (0, 0, 0, 0), Turn()
 
     def __init__(self, name: str, files: dict[int, Path], rate: Fraction) -> None:
         self.name, self.rate, self.time_base = name, rate, 1 / rate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import cv2
@@ -133,7 +134,9 @@ def view_of(frame, height, width):
 
 def shrunk(frame, height, width):
     """R′G′B′ at full size, over white where it is transparent, averaged by area; 8 bits."""
-    rgb = to_rgb(frame.planes, frame.format)
+    form = frame.format
+    full = [cv2.resize(plane, (form.width, form.height)) for plane in frame.planes[:3]]
+    rgb = to_rgb(full, replace(form, chroma="444"))
     if frame.format.alpha:
         opaque = frame.planes[3][..., None] / np.float32((1 << frame.format.depth) - 1)
         rgb = np.rint(rgb * opaque + 255 * (1 - opaque)).astype(np.uint8)

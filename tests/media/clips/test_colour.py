@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
+from av.filter import Graph
 
 from mattecli.media.clips.colour import to_planes, to_rgb
-from mattecli.media.clips.frame import BT601, BT709, BT2020, Colour, Format
+from mattecli.media.clips.frame import BT601, BT709, BT2020, CENTRE, LEFT, TOP_LEFT, Colour, Format, Siting
+from mattecli.media.clips.swscale import levels, picture_of
 
 
 @pytest.mark.parametrize(
@@ -40,3 +44,47 @@ def test_a_smooth_picture_survives_there_and_back(size: tuple[int, int], chroma:
     assert all(plane.dtype == format.dtype for plane in planes)
     coarse = 10 if min(size) < 10 and chroma != "444" else 2 if depth == 8 else 1
     assert np.abs(to_rgb(planes, format).astype(int) - rgb).max() <= coarse
+
+
+def photo(height: int, width: int) -> np.ndarray:
+    """Colours with edges as sharp as a lens leaves them."""
+    rng = np.random.default_rng(3)
+    image = np.full((height, width, 3), 90.0)
+    for _ in range(40):
+        y, x = rng.integers(0, height), rng.integers(0, width)
+        image[y : y + 12, x : x + 16] = rng.uniform(20, 235, 3)
+    for axis in (0, 1):
+        image = (np.roll(image, 1, axis) + 2 * image + np.roll(image, -1, axis)) / 4
+    return np.rint(image).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("siting", "name"), [(LEFT, "left"), (CENTRE, "center"), (TOP_LEFT, "topleft")])
+@pytest.mark.parametrize("size", [(64, 96), (65, 97)])
+def test_chroma_is_where_swscale_has_it(siting: Siting, name: str, size: tuple[int, int]) -> None:
+    format = Format(*size, Colour(6, 6, 6), siting=siting)
+    rgb = photo(*size)
+    planes = to_planes(rgb, format)
+    picture = picture_of(planes, "yuv420p")
+    graph = Graph()
+    source = graph.add_buffer(width=size[1], height=size[0], format=picture.format, time_base=Fraction(1, 25))
+    way = "flags=bilinear+accurate_rnd+full_chroma_int+full_chroma_inp"
+    scale = graph.add("scale", f"in_chroma_loc={name}:in_color_matrix=smpte170m:in_range=limited:{way}")
+    graph.link_nodes(source, scale, graph.add("format", "gbrp"), graph.add("buffersink")).configure()
+    graph.vpush(picture)
+    green, blue, red = levels(graph.vpull())
+    ours, theirs = to_rgb(planes, format).astype(int), np.dstack((red, green, blue)).astype(int)
+    if not any(side % 2 for side in size):  # swscale stretches what is half a sample too long
+        assert np.abs(ours - theirs)[:-2, :-2].max() <= 2
+    others = [to_rgb(planes, Format(*size, Colour(6, 6, 6), siting=one)) for one in (LEFT, CENTRE, TOP_LEFT)]
+    off = [np.abs(one.astype(int) - rgb).mean() for one in others]
+    assert off.index(min(off)) == (LEFT, CENTRE, TOP_LEFT).index(siting)
+
+
+@pytest.mark.parametrize("chroma", ["420", "422"])
+@pytest.mark.parametrize("siting", [LEFT, CENTRE, TOP_LEFT, (1.0, 0.5), (0.5, 1.0)])
+def test_a_slope_stays_in_place_wherever_chroma_lies(chroma: str, siting: Siting) -> None:
+    y, x = np.mgrid[:40, :60]
+    rgb = np.stack((60 + 2 * x, 200 - 2 * y, 100 + x + y), -1).astype(np.uint8)
+    format = Format(40, 60, chroma=chroma, siting=siting)  # type: ignore[arg-type]
+    back = to_rgb(to_planes(rgb, format), format).astype(int)
+    assert np.abs(back - rgb)[2:-2, 2:-2].max() <= 2

@@ -244,6 +244,30 @@ def test_a_clip_turned_by_a_phone(tmp_path: Path) -> None:
     np.testing.assert_array_equal(frame.planes[0], np.rot90(made[0][0], -1))
 
 
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+@pytest.mark.parametrize("start", [None, 0.04])
+def test_a_turned_clip_with_alpha(tmp_path: Path, codec: str, start: float | None) -> None:
+    """Its decoder isn't told how it is turned, and a tag (here of a copy) may say in capitals that it has alpha."""
+    alpha = alpha_ramp(8)
+    turn = (90.0, False, False)
+    options = {"auto-alt-ref": "0", "crf": "4"}
+    make_clip(tmp_path / "a.webm", 3, codec=codec, pixel="yuva420p", alpha=[alpha] * 3, turn=turn, options=options)
+    with av.open(str(tmp_path / "a.webm")) as first, av.open(str(tmp_path / "b.webm"), "w") as second:
+        stream = second.add_stream_from_template(first.streams.video[0])
+        stream.metadata["alpha_mode"] = "1"
+        for packet in first.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                second.mux(packet)
+    for name in ("a.webm", "b.webm"):
+        with open_clip(str(tmp_path / name), start=start) as clip:
+            frames = list(clip)
+        assert (clip.format.width, clip.format.height, clip.format.alpha) == (64, 96, True)
+        assert all(off(frame.planes[3], np.rot90(alpha)) <= 8 for frame in frames) and len(frames) == (
+            2 if start else 3
+        )
+
+
 @pytest.mark.parametrize(
     ("pixel", "size", "turn", "chroma"),
     [

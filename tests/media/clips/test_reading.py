@@ -131,7 +131,7 @@ def test_sound_subtitles_and_chapters_pass(tmp_path: Path) -> None:
         assert not any(frame.passing for frame in clip) and clip.others == clip.trailing == []
 
 
-@pytest.mark.parametrize(
+KEYED = pytest.mark.parametrize(
     ("name", "codec", "options"),
     [
         ("a.mp4", "libx264", {"qp": "20", "bf": "3", "preset": "medium", "x264-params": "keyint=12:open-gop=1"}),
@@ -143,6 +143,9 @@ def test_sound_subtitles_and_chapters_pass(tmp_path: Path) -> None:
         ("a.mkv", "ffv1", {}),
     ],
 )
+
+
+@KEYED
 def test_a_part_is_the_same_frames(tmp_path: Path, name: str, codec: str, options: dict[str, str]) -> None:
     make_clip(tmp_path / name, 30, codec=codec, options=options)
     _, every = read(tmp_path / name)
@@ -151,6 +154,49 @@ def test_a_part_is_the_same_frames(tmp_path: Path, name: str, codec: str, option
         wanted = [f for f in every if start - 1e-6 <= f.time - every[0].time < (end or 9) - 1e-6]
         assert [frame.pts for frame in part] == [frame.pts - wanted[0].pts for frame in wanted]
         assert_same(part, [frame.planes for frame in wanted])
+
+
+@KEYED
+@pytest.mark.parametrize("start", [None, 0.24])
+def test_what_is_skipped_changes_nothing_after_it(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str], start: float | None
+) -> None:
+    """Levels, times and durations, to the tick; where the container can seek, the beginning isn't decoded again."""
+    uneven = {"pts": [n + n // 7 for n in range(30)]} if name.endswith(("mp4", "webm", "mkv")) else {}
+    make_clip(tmp_path / name, 30, codec=codec, options=options, **uneven)
+    _, every = read(tmp_path / name, start=start)
+    for index in (0, 13, len(every) - 1):
+        with open_clip(str(tmp_path / name), start=start) as clip:
+            assert isinstance(clip, Clip)
+            before = clip._reel.found
+            clip.skip_to(every[index].pts + every[index].duration // 2)
+            frames = list(clip)
+            decoded = clip._reel.found - before
+        assert [(f.pts, f.duration) for f in frames] == [(f.pts, f.duration) for f in every[index:]]
+        assert_same(frames, [frame.planes for frame in every[index:]])
+        assert decoded < len(every) - index + 14 or name.endswith(("avi", "mpg", "ts"))
+
+
+def test_what_is_skipped_takes_its_sound_with_it(tmp_path: Path) -> None:
+    make_clip(tmp_path / "a.mkv", 25, sound="pcm_s16le")
+    with open_clip(str(tmp_path / "a.mkv")) as clip:
+        assert isinstance(clip, Clip)
+        clip.skip_to(600)
+        frames = list(clip)
+        heard = [packet.pts for frame in frames for packet in frame.passing]
+        with pytest.raises(RuntimeError, match="being read"):
+            clip.skip_to(800)
+    assert frames[0].pts == 600 and 500 < min(heard) < max(heard) < 1000
+
+
+def test_times_that_lead_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than leave frames out."""
+    make_clip(tmp_path / "a.mkv", 25)
+    with open_clip(str(tmp_path / "a.mkv")) as clip:
+        assert isinstance(clip, Clip)
+        monkeypatch.setattr(clip._reel, "pictures", lambda: iter([(None, 900)]))
+        with pytest.raises(InputError, match="can't be gone on with"):
+            clip.skip_to(600)
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mov"])
@@ -291,6 +337,27 @@ def test_a_clip_cut_short_gives_what_is_there_and_says_so(tmp_path: Path) -> Non
     assert 10 < len(frames) < 20
     assert_same(frames, made[: len(frames)])
     assert any("cut short" in note for note in clip.notes)
+
+
+def test_an_mp4_cut_short_says_so_and_a_trimmed_one_does_not(tmp_path: Path) -> None:
+    """Its header, in front, knows every frame; a player's trimming leaves frames in the file that aren't shown."""
+    make_clip(tmp_path / "a.mp4", 25, options={"bf": "2"})
+    fast = {"movflags": "faststart"}
+    with av.open(str(tmp_path / "a.mp4")) as first, av.open(str(tmp_path / "b.mp4"), "w", options=fast) as second:
+        stream = second.add_stream_from_template(first.streams.video[0])
+        for packet in first.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                second.mux(packet)
+    data = (tmp_path / "b.mp4").read_bytes()
+    place = data.index(b"elst") + 12  # of the edit's length
+    half = int.from_bytes(data[place : place + 4], "big") // 2
+    (tmp_path / "trimmed.mp4").write_bytes(data[:place] + half.to_bytes(4, "big") + data[place + 4 :])
+    clip, frames = read(tmp_path / "trimmed.mp4")
+    assert 10 < len(frames) < 18 and clip.notes == []
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) * 3 // 4])
+    clip, frames = read(tmp_path / "cut.mp4")
+    assert 5 < len(frames) < 24 and any("cut short" in note for note in clip.notes)
 
 
 def test_a_packet_that_cannot_be_decoded_is_skipped(tmp_path: Path) -> None:

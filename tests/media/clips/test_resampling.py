@@ -48,3 +48,16 @@ def test_a_live_clip_has_its_own():
 
     with pytest.raises(UsageError, match="webcam:0"):
         at_rate(Live(), Fraction(25))
+
+
+@pytest.mark.parametrize("rate", [50, "25/2", 30, 10])
+def test_what_is_skipped_changes_nothing_after_it(tmp_path, rate):
+    make_clip(tmp_path / "in.mp4", 9, pts=[0, 40, 60, 300, 310, 350, 600, 610, 620], time_base=Fraction(1, 1000))
+    _, every, _ = read(tmp_path / "in.mp4", Fraction(rate))
+    for index in (1, len(every) // 2, len(every) - 1):
+        with open_clip(str(tmp_path / "in.mp4")) as clip:
+            resampled = at_rate(clip, Fraction(rate))
+            resampled.skip_to(index)
+            frames = {frame.pts: frame.planes[0].tobytes() for frame in resampled}
+        wanted = {frame.pts: frame.planes[0].tobytes() for frame in every}
+        assert frames == {pts: wanted[pts] for pts in range(min(frames), len(every))} and min(frames) <= index

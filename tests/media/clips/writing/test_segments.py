@@ -62,13 +62,13 @@ def test_the_next_run_goes_on_behind_whole_segments(tmp_path, origin, frames, re
     made = frames(SMALL, LONG)
     target, parts = Target(tmp_path / "a.mp4"), tmp_path / "parts"
     sink = open_sink(target, SMALL, origin(), segments=parts)
-    assert sink.done_until is None
+    assert sink.done_until is None and "begins at the start" in sink.notes[-1]
     for frame in made[:8]:
         sink.write(frame)
     sink.abort()
     assert names(tmp_path) == ["parts"]
     sink = open_sink(target, SMALL, origin(), segments=parts)
-    assert sink.done_until == LONG[4]
+    assert sink.done_until == LONG[4] and sink.notes[-1].endswith("goes on at 20.0 s.")
     for frame in made[5:]:
         sink.write(frame)
     sink.close()
@@ -105,6 +105,14 @@ def test_segments_of_other_settings_are_refused(tmp_path, origin, frames):
 def test_what_has_no_segments_says_so(tmp_path, origin, name):
     with pytest.raises(UsageError, match="segments"):
         open_sink(Target(tmp_path / name), SMALL, origin(), segments=tmp_path / "parts")
+
+
+def test_a_live_clip_cannot_be_gone_on_with(tmp_path, origin):
+    camera = origin()
+    camera.live = True
+    with pytest.raises(UsageError, match="live"):
+        open_sink(Target(tmp_path / "a.mp4"), SMALL, camera, segments=tmp_path / "parts")
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("goal", ["b.mp4", "b.mkv"])

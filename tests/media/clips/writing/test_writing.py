@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import struct
 import sys
 from fractions import Fraction
@@ -270,6 +271,35 @@ def test_a_full_disk_behind_a_name_is_told_as_it_is(tmp_path, origin, frames, mo
     assert caught.value.errno == 28
     assert hidden
     assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="files have no limit here")
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov", "a.avi"])
+@pytest.mark.parametrize("parts", [False, True])
+def test_a_disk_that_is_full_at_the_very_end(tmp_path, origin, frames, name, parts):
+    """The system lets a file grow to all but its last byte, and to half."""
+    import resource
+
+    if parts and name == "a.avi":
+        return
+    made = frames(SMALL)
+    write(tmp_path / name, SMALL, made, origin())
+    size = (tmp_path / name).stat().st_size
+    (tmp_path / name).unlink()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room in (size - 1, size // 2):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+        try:
+            with pytest.raises(OSError, match="too large"):
+                sink = open_sink(
+                    Target(tmp_path / name), SMALL, origin(), segments=tmp_path / "parts" if parts else None
+                )
+                for frame in made:
+                    sink.write(frame)
+                sink.close()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert names(tmp_path) in ([], ["parts"]), "what is whole may be gone on with"
 
 
 def test_a_folder_that_cannot_be_is_one_sentence(tmp_path, origin):
