@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 # One thread a process, also in what tests start: on a busy machine two OpenMP threads wait for each other far longer.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# No test sees, or changes, the weights that its user has pulled.
+os.environ["MATTECLI_HOME"] = tempfile.mkdtemp()
 
 DATA = Path(__file__).parent / "data"
 

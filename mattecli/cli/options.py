@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+from mattecli.cli.console import say
+from mattecli.zoo import cache
+
 Weights = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Weights for it, instead of those that come with it.")
 ]
@@ -13,3 +16,29 @@ Size = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
+
+Trimap = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|FOLDER|auto",
+        help="Black background, white foreground, grey unknown, for networks that need it; a folder has one for each "
+        "photo, of its name; auto makes it from the default network's matte.",
+    ),
+]
+Mask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|FOLDER",
+        help="A rough mask, white on the subject: nothing far from it is kept; a folder has one for each photo.",
+    ),
+]
+Align = Annotated[
+    bool,
+    typer.Option("--align", help="Bring the plate into register, where the camera was held by hand or moved."),
+]
+
+
+def tell_licence(model: str, weights: Path | None) -> None:
+    """A line on stderr where the weights in use are not free for every use."""
+    if notice := cache.licence_notice(model, weights):
+        say(notice, "yellow")

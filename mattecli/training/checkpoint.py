@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ class Checkpoint:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             checkpoint = cls(**state)
+        except pickle.UnpicklingError as error:
+            raise InputError(f"{path} is not a checkpoint of mattecli train: it holds more than tensors.") from error
         except Exception as error:
             raise InputError(f"{path} is not a checkpoint of mattecli train: {error}.") from error
         if checkpoint.format != FORMAT:

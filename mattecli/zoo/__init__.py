@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mattecli.errors import UsageError
+from mattecli.zoo import cache
 from mattecli.zoo.registry import Card, card, names
 
 if TYPE_CHECKING:
@@ -34,22 +35,19 @@ def load(name: str, weights: str | Path | None = None, device: str | torch.devic
     """The network called `name` with its weights, in eval mode on `device`.
 
     `weights` is a file of ours (safetensors) or the official one; its layout is recognised by its keys and
-    no code in it is run. None takes the weights shipped with the package. Raises `UsageError` where there are
-    none or the file belongs to another network, `InputError` for a file that cannot be read. What is solved, not
-    learned (`closed-form`, `knn`), needs none.
+    no code in it is run. None takes the weights shipped with the package, else what `mattecli models pull` or
+    `import` put in the cache. Raises `UsageError`, saying how to bring them, where there are none, and where the file
+    belongs to another network; `InputError` for a file that cannot be read. What is solved, not learned
+    (`closed-form`, `knn`), needs none.
     """
     from mattecli.zoo import checkpoints
 
     about = card(name)
-    if weights is None and not about.parameters:
-        return about.build().to(device).eval()
     if weights is None:
-        if about.shipped is None or not about.shipped.is_file():
-            raise UsageError(
-                f"No weights of {name} come with mattecli: pass --weights FILE "
-                f"(`mattecli models show {name}` says where they are published)."
-            )
-        weights = about.shipped
+        weights = cache.find(about)
+    if weights is None and about.parameters:
+        raise UsageError(f"There are no weights of {name} here: {cache.remedy(about)}.")
     network = about.build()
-    checkpoints.fit(network, checkpoints.read(Path(weights)), name=name, source=str(weights))
+    if weights is not None:
+        checkpoints.fit(network, checkpoints.read(Path(weights)), name=name, source=str(weights))
     return network.to(device).eval()

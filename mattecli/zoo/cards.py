@@ -16,8 +16,8 @@ _bgmv2 = partial(
     weights_licence="MIT",
     address="https://drive.google.com/drive/folders/1cbetlrKREitIgjnIikG1HdM4x72FtgBh",
     layout="bare state_dict: backbone, aspp, decoder, refiner",
-    notes="People before a background that was photographed alone. Take the file in a browser. Exports with "
-    "refine_mode full; otherwise the picture decides which blocks are refined.",
+    notes="People before a background that was photographed alone. Exports with refine_mode full; otherwise the "
+    "picture decides which blocks are refined.",
 )
 _bgmv2_base = partial(
     _bgmv2, builder="mattecli.zoo.bgmv2:BGMv2Base", notes="The coarse network alone; takes the whole one's files too."
@@ -30,6 +30,7 @@ _bisenetv2 = partial(
     inputs="image",
     code_licence="MIT",
     weights_licence="MIT",
+    direct=True,
     layout="bare state_dict: detail, segment, bga, head, aux2, aux3, aux4, aux5_4",
 )
 _BISENET = "https://github.com/CoinCheung/BiSeNet/releases/download/0.0.0/"
@@ -41,6 +42,8 @@ _rvm = partial(
     inputs="image",
     code_licence="GPL-3.0 (the authors'; this implementation is not theirs)",
     weights_licence="GPL-3.0",
+    terms="copyleft",
+    direct=True,
     layout="bare state_dict: backbone, aspp, decoder, project_mat, project_seg, refiner",
     notes="People; recurrent over the frames of a clip.",
 )
@@ -53,6 +56,8 @@ _dim = partial(
     inputs="image + trimap",
     code_licence="non-commercial (the port's; this implementation is not theirs)",
     weights_licence="non-commercial (the port's)",
+    terms="non-commercial",
+    direct=True,
     layout="state_dict beside epoch and best_sad: conv1_1 … conv6_1, deconv6_1 … deconv1, refine_…",
 )
 _DIM = "https://github.com/huochaitiantang/pytorch-deep-image-matting/releases/download/"
@@ -65,6 +70,7 @@ _ppmatting = partial(
     inputs="image",
     code_licence="Apache-2.0",
     weights_licence="Apache-2.0 (PaddleSeg's)",
+    direct=True,
     layout="pickle of {name: array}: backbone, scb, hrdb, and StructuredToParameterName@@",
 )
 _PPMATTING = "https://paddleseg.bj.bcebos.com/matting/models/ppmatting-"
@@ -84,7 +90,7 @@ def _gfm(rosta: str, encoder: str, parameters: int, file: str | None = None) -> 
         weights_licence="MIT" if file else "none published",
         address=f"https://drive.google.com/file/d/{file}/view" if file else None,
         layout="bare state_dict: the torchvision network whole, encoder0 …, psp_module, psp…, decoder…_g, decoder…_f",
-        notes="Animals. Take the file in a browser. It holds an ImageNet classifier too, which is not used."
+        notes="Animals. The file holds an ImageNet classifier too, which is not used."
         if file
         else "To be trained for animals or people; there are no published weights.",
     )
@@ -123,7 +129,7 @@ CARDS = (
         weights_licence="Apache-2.0",
         address="https://drive.google.com/drive/folders/1umYmlCulvIFNaqPjwod1SayFmSRHziyR",
         notes="Portraits. The folder holds modnet_photographic_portrait_matting.ckpt and "
-        "modnet_webcam_portrait_matting.ckpt; take one in a browser.",
+        "modnet_webcam_portrait_matting.ckpt.",
     ),
     _bgmv2(name="bgmv2-mobilenetv2", options={"encoder": "mobilenetv2"}, parameters=5_006_839),
     _bgmv2(name="bgmv2-resnet50", options={"encoder": "resnet50"}, parameters=40_247_703),
@@ -209,8 +215,8 @@ CARDS = (
         name="dim-refine",
         options={"refine": True},
         parameters=28_373_954,
-        notes="With refinement, without skips; for the port's files of stages 2 and 3. There are no published weights "
-        "but those of its release v1.2 (stage2_norm_balance_sad_57.9.pth).",
+        address=_DIM + "v1.2/stage2_norm_balance_sad_57.9.pth",
+        notes="With refinement, without skips; for the port's files of stages 2 and 3.",
     ),
     _dim(
         name="dim-skip-refine",
@@ -228,10 +234,10 @@ CARDS = (
         parameters=25_164_529,
         code_licence="non-commercial (the authors'; this implementation is not theirs)",
         weights_licence="non-commercial (the authors')",
+        terms="non-commercial",
         address="https://drive.google.com/file/d/1ti_a46lKEH2Hk2fAB11BbyKfYj0rxNK0/view",
         layout="state_dict beside iter and loss, under module.: encoder, decoder; spectral norms as module.weight_bar",
-        notes="gca-dist, trained on Adobe's data; gca-dist-all-data is Drive file 1GrFrV7guwOQB3N1-bx1iByw_LJNYnIw_. "
-        "Take either in a browser.",
+        notes="gca-dist, trained on Adobe's data; gca-dist-all-data is Drive file 1GrFrV7guwOQB3N1-bx1iByw_LJNYnIw_.",
     ),
     Card(
         name="fba",
@@ -242,10 +248,11 @@ CARDS = (
         parameters=34_693_031,
         code_licence="MIT",
         weights_licence="non-commercial (Adobe's data)",
+        terms="non-commercial",
         address="https://drive.google.com/file/d/1T_oiKDE_biWf2kqexMEN7ObWqtXAzbB1/view",
         layout="bare state_dict: encoder, decoder; weights before standardisation",
-        notes="Gives foreground and background too. Take the file in a browser. Not for ONNX as a whole: the distance "
-        "to the trimap's regions is found by OpenCV; FBA.predict, the network proper, exports.",
+        notes="Gives foreground and background too. Not for ONNX as a whole: the distance to the trimap's regions is "
+        "found by OpenCV; FBA.predict, the network proper, exports.",
     ),
     _ppmatting(
         name="ppmatting-hrnet18",
@@ -286,10 +293,11 @@ CARDS = (
         parameters=70_453_030,
         code_licence="GPL-3.0 (the authors'; this implementation is not theirs)",
         weights_licence="non-commercial (the authors')",
+        terms="non-commercial",
         address="https://github.com/aipixel/E2E-HIM",
         layout="bare state_dict: pre_conv, trans, decoder1, c32m … c8m, c8d … c1; conv1 and conv2 are not used",
-        notes="Tells up to 20 people apart. The page leads to the file (on Mega); take it in a browser. Made for "
-        "640×640, and by its authors' word not for high resolution.",
+        notes="Tells up to 20 people apart. The page leads to the file (on Mega). Made for 640×640, and by its "
+        "authors' word not for high resolution.",
     ),
     _solved(
         name="closed-form",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -28,6 +29,14 @@ WRAPPERS = ("state_dict", "model_state", "params")
 _LENGTH = 8
 """A safetensors file begins with the length of its JSON header in eight bytes."""
 
+_SCALAR = np.float64(0).__reduce__()[0]
+_NUMBERS: list[Any] = [
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    np.dtype,
+    *(type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8")),
+]
+"""What a number of numpy's is pickled as: some files note a score so."""
+
 _COUNTER = "num_batches_tracked"
 """Files written by Paddle, or before PyTorch 0.4.1, have no such tensors, and inference never reads them."""
 
@@ -36,49 +45,55 @@ _TORCH_LEGACY = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
 """A pickle begins with its protocol; torch's legacy one goes on with this number."""
 
 
-def read(path: Path) -> Tensors:
+def read(path: Path, source: str | None = None) -> Tensors:
     """The tensors of a checkpoint by their keys, on the CPU, without wrappers and leading `module.`.
 
     The format is told by the content, not by the suffix: safetensors, torch's zip or legacy pickle, or Paddle's
-    pickle, of which only tensors and plain containers are accepted. Raises `InputError` for a file that is
-    missing, truncated or broken, `UsageError` for one that holds objects (which could run code) or no tensors.
+    pickle, of which only tensors and plain containers are accepted. Messages call the file `source` instead of its
+    path, if given. Raises `InputError` for a file that is missing, truncated or broken, `UsageError` for one that
+    holds objects (which could run code) or no tensors.
     """
+    source = source or str(path)
     try:
         with path.open("rb") as file:
             head = file.read(16)
     except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+        raise InputError(f"Cannot read {source}: {error.strerror}.") from error
     if head[_LENGTH : _LENGTH + 1] == b"{":
-        content: Any = _read_safetensors(path)
+        content: Any = _read_safetensors(path, source)
     elif head.startswith(_PICKLE) and _TORCH_LEGACY not in head:
-        content = _read_pickle(path, paddle.load)
+        content = _read_pickle(path, source, paddle.load)
     else:
-        content = _read_pickle(path, functools.partial(torch.load, map_location="cpu", weights_only=True))
-    return _strip(_unwrap(content, path))
+        content = _read_pickle(path, source, functools.partial(torch.load, map_location="cpu", weights_only=True))
+    return _strip(_unwrap(content, source))
 
 
-def _read_safetensors(path: Path) -> Tensors:
+def _read_safetensors(path: Path, source: str) -> Tensors:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is broken or incomplete: {error}.") from error
+        raise InputError(f"{source} is broken or incomplete: {error}.") from error
 
 
-def _read_pickle(path: Path, load: Callable[[BinaryIO], Any]) -> Any:
+def _read_pickle(path: Path, source: str, load: Callable[[BinaryIO], Any]) -> Any:
     try:
         # An open file, because torch.load judges a path by its suffix.
-        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+        with (
+            path.open("rb") as file,
+            warnings.catch_warnings(action="ignore"),
+            torch.serialization.safe_globals(_NUMBERS),
+        ):
             return load(file)
     except Exception as error:
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
             raise UsageError(
-                f"{path} holds objects that could run code, not only tensors, so it was not loaded; "
+                f"{source} holds objects that could run code, not only tensors, so it was not loaded; "
                 "take the file from its publisher, or save its state_dict alone."
             ) from error
-        raise InputError(f"{path} is incomplete, broken or no checkpoint.") from error
+        raise InputError(f"{source} is incomplete, broken or no checkpoint.") from error
 
 
-def _unwrap(content: Any, path: Path) -> Tensors:
+def _unwrap(content: Any, source: str) -> Tensors:
     while isinstance(content, Mapping):
         inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
@@ -87,7 +102,7 @@ def _unwrap(content: Any, path: Path) -> Tensors:
     entries = content.items() if isinstance(content, Mapping) else ()
     tensors = {key: value for key, value in entries if isinstance(key, str) and isinstance(value, Tensor)}
     if not tensors:
-        raise UsageError(f"{path} holds no table of tensors (a state_dict).")
+        raise UsageError(f"{source} holds no table of tensors (a state_dict).")
     return tensors
 
 

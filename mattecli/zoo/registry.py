@@ -15,6 +15,8 @@ from mattecli.errors import UsageError
 if TYPE_CHECKING:
     from torch import nn
 
+Terms = Literal["free", "copyleft", "non-commercial"]
+
 WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -23,8 +25,10 @@ class Card:
     """What there is to know of a network before it is built.
 
     `builder` is "module:callable" and `options` its keywords; `parameters` counts all that training learns. `address`
-    is where the authors publish their weights and `sha256` that file's checksum, None where unknown; `layout` is how
-    that file is made. `weights` is the file in `zoo/weights` that this project trained, None if it trained none.
+    is where the authors publish their weights: the file itself where `direct`, else a page for a browser. `sha256` is
+    that file's checksum, None where unknown; `layout` is how it is made and `terms` what may be done with it: anything,
+    anything under the same licence (copyleft), or nothing commercial. `weights` is the file in `zoo/weights` that this
+    project trained, None if it trained none.
     """
 
     name: str
@@ -35,7 +39,9 @@ class Card:
     parameters: int
     code_licence: str
     weights_licence: str
+    terms: Terms = "free"
     address: str | None = None
+    direct: bool = False
     sha256: str | None = None
     notes: str = ""
     weights: str | None = None
@@ -51,6 +57,16 @@ class Card:
     def shipped(self) -> Path | None:
         """Where the weights of this project lie, whether or not they are there yet."""
         return WEIGHTS / self.weights if self.weights else None
+
+    @property
+    def download(self) -> str | None:
+        """The address from which a program can take the weights, None where there is none."""
+        return self.address if self.direct else None
+
+    @property
+    def included(self) -> Path | None:
+        """The weights that lie in this installation, None without."""
+        return self.shipped if self.shipped and self.shipped.is_file() else None
 
     @property
     def model_card(self) -> str | None:

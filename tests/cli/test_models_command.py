@@ -9,6 +9,12 @@ from mattecli import zoo
 from mattecli.cli import app
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """An empty cache."""
+    monkeypatch.setenv("MATTECLI_HOME", str(tmp_path / "home"))
+
+
 def run(*arguments):
     return CliRunner().invoke(app, ["models", *arguments])
 
@@ -18,7 +24,11 @@ def test_the_list_names_every_network():
     assert result.exit_code == 0
     lines = result.stdout.splitlines()[1:]
     assert [line.split()[0] for line in lines] == list(zoo.names())
-    assert "6.5 M" in result.stdout and "drive.google.com" in result.stdout
+    weights = {line.split()[0]: line for line in lines}
+    assert "6.5 M" in weights["modnet"] and "drive.google.com, models import" in weights["modnet"]
+    assert weights["rvm-mobilenetv3"].rstrip().endswith("models pull")
+    assert weights["knn"].rstrip().endswith("none needed") and "0.0 M" not in weights["knn"]
+    assert weights["gfm-rim-r34"].rstrip().endswith("none published")
 
 
 def test_the_list_for_machines():
@@ -31,7 +41,8 @@ def test_the_list_for_machines():
 def test_a_card_is_shown_whole(name):
     card, shown = zoo.card(name), run("show", name).stdout
     assert f"{card.parameters:,}" in shown and card.paper in shown and card.weights_licence in shown
-    assert card.address is None or card.address in shown
+    assert card.code_licence in shown and (card.address is None or card.address in shown)
+    assert ("none needed" in shown) == (not card.parameters)
     assert json.loads(run("show", name, "--json").stdout)["paper"] == card.paper
 
 

@@ -2,6 +2,7 @@ import json
 import os
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -44,6 +45,12 @@ def test_no_code_is_run(tmp_path, write, suffix):
     if write is plain_pickle:
         pickle.loads(path.read_bytes())
         assert trace.exists(), "the file is harmless, so this test proves nothing"
+
+
+@pytest.mark.parametrize("write", [torch_zip, torch_legacy])
+def test_a_score_of_numpys_beside_the_tensors(tmp_path, write):
+    write({"epoch": 12, "state_dict": {"a": torch.arange(3.0)}, "best_sad": np.float64(54.4)}, tmp_path / "x.pth")
+    assert checkpoints.read(tmp_path / "x.pth")["a"].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("write", [torch_zip, torch_legacy])
@@ -151,6 +158,9 @@ def test_half_precision_and_absent_counters_load(tmp_path):
     torch.testing.assert_close(weight, network.lr_branch.conv_lr.layers[0].weight, atol=1e-3, rtol=1e-3)
 
 
-def test_no_weights_says_how_to_bring_them():
-    with pytest.raises(UsageError, match=r"--weights FILE .*mattecli models show modnet"):
+def test_no_weights_says_how_to_bring_them(monkeypatch, tmp_path):
+    monkeypatch.setenv("MATTECLI_HOME", str(tmp_path))
+    with pytest.raises(UsageError, match=r"browser, then `mattecli models import modnet FILE`"):
         zoo.load("modnet")
+    with pytest.raises(UsageError, match=r"`mattecli models pull rvm-mobilenetv3` downloads them"):
+        zoo.load("rvm-mobilenetv3")
