@@ -59,7 +59,8 @@ def exposure(frames: int, rng: Generator) -> list[float]:
     """A gain a frame: mostly steady, sometimes drifting, now and then with a flash."""
     gains = np.ones(frames)
     if frames > 1 and rng.random() < 0.3:
-        gains = np.exp(rng.normal(0, 0.06) * np.arange(frames))
+        far = rng.uniform(3, 8)
+        gains = np.exp(rng.normal(0, 0.06) * far * np.sin(np.arange(frames) / far))
     if frames > 1 and rng.random() < 0.05:
         gains[rng.integers(frames)] *= rng.uniform(1.2, 1.8)
     return [float(gain) for gain in gains]

@@ -199,7 +199,7 @@ class Mixture:
             shots, label = scene.in_place(picture, self._view(picture, stage, phase), stage), picture.label
         damage = Damage.draw(rng)
         if stage.frames > 1 and damage.noise is None:  # what makes alphas flicker
-            damage = replace(damage, noise=rng.uniform(0, 0.02))
+            damage = replace(damage, noise=float(np.exp(rng.uniform(np.log(5e-4), np.log(2e-2)))))
         return [(damage.apply(rgb, rng), alpha, known) for rgb, alpha, known in shots], label
 
     def _view(self, picture: Picture, stage: Stage, phase: Phase) -> Matrix:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import fields, replace
+from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
 import numpy as np
@@ -73,6 +74,7 @@ class Training:
         self.recipe, self.source, self.processes = recipe, source, processes
         self.device, self.bf16 = processes.device, processes.bf16(recipe.run.precision)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.frozen = _freeze(self.network, recipe.learns)
         self.teacher = None if teacher is None else teacher.to(self.device).eval().requires_grad_(False)
         self.ema = Ema(self.network, recipe.run.ema)
         self.optimizer = _adamw(self.network, recipe.optimizer)
@@ -119,6 +121,8 @@ class Training:
         accumulate = self.recipe.run.accumulate
         buffers = [buffer.clone() for buffer in self.network.buffers()]
         self.network.train()
+        for module in self.frozen:
+            module.eval()
         sums: dict[str, Tensor] = {}
         for part in range(accumulate):
             taken = feed.take()
@@ -325,6 +329,21 @@ def _adamw(network: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW
         {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas)
+
+
+def _freeze(network: nn.Module, learns: Iterable[str]) -> list[nn.Module]:
+    """Only parameters whose names fit a pattern of `learns` will train. Returns the modules of which none does.
+
+    Raises `UsageError` for a pattern that fits nothing.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    for pattern in learns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise UsageError(f"learns: {pattern!r} fits no parameter of the network, such as {names[0]}.")
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(any(fnmatchcase(name, pattern) for pattern in learns))
+    parts = ((module, list(module.parameters())) for module in network.modules())
+    return [module for module, own in parts if own and not any(parameter.requires_grad for parameter in own)]
 
 
 def _due(step: int, every: int, steps: int) -> bool:

@@ -65,7 +65,8 @@ class BlendSettings:
 class Recipe:
     """One training. Relative paths are seen from the working directory.
 
-    `data` is handed to `mattecli.mixing` as it stands, less its `root`.
+    `data` is handed to `mattecli.mixing` as it stands, less its `root`. `learns` are patterns of the names of the
+    parameters that are trained (`recall.*`); the others, and the running statistics beside them, stay as in `init`.
     """
 
     model: str
@@ -74,6 +75,7 @@ class Recipe:
     optimizer: OptimizerSettings
     root: Path = Path()
     init: str = ""
+    learns: tuple[str, ...] = ("*",)
     seed: int = 0
     run: RunSettings = field(default_factory=RunSettings)
     blend: BlendSettings | None = None
@@ -182,6 +184,10 @@ def _value(hint: Any, value: Any, path: Path, key: str) -> Any:
         if value in get_args(hint):
             return value
         expected = " or ".join(repr(choice) for choice in get_args(hint))
+    elif hint == tuple[str, ...]:
+        if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
+            return tuple(value)
+        expected = "a list of strings"
     elif get_origin(hint) is tuple:
         numbers = isinstance(value, list) and all(type(v) in (int, float) for v in value)
         if numbers and len(value) == len(get_args(hint)):

@@ -68,11 +68,15 @@ def sobel(x: Tensor) -> Tensor:
 
 
 def temporal(prediction: Tensor, target: Tensor, weight: Tensor, frames: int) -> Tensor:
-    """Mean squared error of the change from each frame to the next; the maps hold all first frames first."""
+    """dtSSD's: the root of the mean squared error of alpha's change, averaged over all pairs of neighbouring frames.
 
+    The maps hold all first frames first.
+    """
     clips = (prediction - target).view(frames, -1, *target.shape[1:])
     known = weight.view(frames, -1, *target.shape[1:])
-    return mean((clips[1:] - clips[:-1]).square(), torch.minimum(known[1:], known[:-1]))
+    both = torch.minimum(known[1:], known[:-1])
+    squares = ((clips[1:] - clips[:-1]).square() * both).flatten(2).sum(2) / both.flatten(2).sum(2).clamp(min=1)
+    return (squares + 1e-8).sqrt().mean()
 
 
 def blur(x: Tensor) -> Tensor:

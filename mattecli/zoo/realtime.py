@@ -13,7 +13,8 @@ layers at 1/2 and nothing but one multiply-add at full size:
                    alpha = clamp(up(A) · image + up(p − A · image at 1/2))
                The slope is learned rather than fitted as in the guided filter (He et al. 2010), and costs the same
                per pixel whatever the photo's size.
-    recall     a gate at 1/4 keeps the last frame's slope and intercept where they still explain the picture
+    recall     a gate at 1/4 keeps the last frame's slope and intercept where they still explain the picture, and
+               corrects the intercept
 
 Budget at 512 × 512 (multiply-adds; parameters; activations written, fp32):
 
@@ -134,13 +135,14 @@ class Recall(nn.Module):
     """Keeps the last frame's slope and intercept where they still explain this one.
 
     They are functions of colour, so what moves by a few pixels does not tear them. A gate at 1/4, from the decoder's
-    features, both mattes, their difference and that of the pictures, says how much of the last frame stays.
+    features, both mattes, their difference and that of the pictures (as they are, and blurred against noise), says how
+    much of the last frame stays, and corrects the intercept.
     """
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.look = nn.Conv2d(features + 4, 16, 3, padding=1)
-        self.gate = nn.Conv2d(16, 1, 3, padding=1)
+        self.look = nn.Conv2d(features + 6, 16, 3, padding=1)
+        self.gate = nn.Conv2d(16, 2, 3, padding=1)
         nn.init.zeros_(self.gate.bias) if self.gate.bias is not None else None
 
     def forward(
@@ -153,20 +155,31 @@ class Recall(nn.Module):
         ):
             if state is not None:
                 before, seen, there = torch.split(state.float(), [4, 3, 1], 1)
-                linear = linear + there * self._share(x, picture, linear, before, seen) * (before - linear)
+                share, correction = self._look(x, picture, linear, before, seen)
+                slope, intercept = torch.split(linear + there * share * (before - linear), [3, 1], 1)
+                linear = torch.cat((slope, intercept + there * correction), 1)
             state = torch.cat((linear, picture, torch.ones_like(picture[:, :1])), 1)
             kept.append(linear)
         assert state is not None
         slope, intercept = torch.split(torch.cat(kept), [3, 1], 1)
         return slope, intercept, state
 
-    def _share(self, x: Tensor, picture: Tensor, now: Tensor, before: Tensor, seen: Tensor) -> Tensor:
+    def _look(self, x: Tensor, picture: Tensor, now: Tensor, before: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """How much of the last frame stays, and what the intercept gains, at 1/2."""
         mattes = [(((m[:, :3] * picture).sum(1, keepdim=True)) + m[:, 3:]).clamp(0, 1) for m in (now, before)]
-        changes = (mattes[0] - mattes[1]).abs(), (picture - seen).abs().mean(1, keepdim=True)
-        signs = [*mattes, *(10 * change for change in changes)]
-        looked = F.relu(self.look(torch.cat((x, F.avg_pool2d(torch.cat(signs, 1), 2).to(x.dtype)), 1)))
-        share: Tensor = F.interpolate((4 * self.gate(looked).float()).sigmoid(), scale_factor=2.0, mode="bilinear")
-        return share
+        changes = torch.cat((mattes[0] - mattes[1], picture - seen), 1)
+        calm = F.avg_pool2d(F.avg_pool2d(changes, 2), 5, stride=1, padding=2, count_include_pad=False).abs()
+        signs = F.avg_pool2d(torch.cat((*mattes, 10 * _lengths(changes.abs())), 1), 2)
+        looked = F.relu(self.look(torch.cat((x, signs.to(x.dtype), 10 * _lengths(calm).to(x.dtype)), 1)))
+        share, correction = (4 * self.gate(looked).float()).chunk(2, 1)
+        both = torch.cat((share.sigmoid(), correction / 4), 1)
+        share, correction = F.interpolate(both, scale_factor=2.0, mode="bilinear").chunk(2, 1)
+        return share, correction
+
+
+def _lengths(changes: Tensor) -> Tensor:
+    """Of the matte's change and the three colours': the former, and the mean of the latter, `[N, 2, h, w]`."""
+    return torch.cat((changes[:, :1], changes[:, 1:].mean(1, keepdim=True)), 1)
 
 
 class RealTime(nn.Module):
@@ -263,8 +276,8 @@ class RealTime(nn.Module):
         slope and p averaged to 1/8, so that the slope learns to restore what a far smaller picture has lost.
         `semantic` and `coarse` are cross-entropies with the area-averaged alpha at 1/8 and 1/2; `dice` of the latter
         makes a small subject count as much as a large one. All look only where
-        the label is known; `boundary` teaches only from mattes. Clips add `temporal`, the squared error of alpha's
-        change from frame to frame (dtSSD's).
+        the label is known; `boundary` teaches only from mattes. Clips add `temporal`, the error of alpha's change
+        from frame to frame (dtSSD's).
         """
         maps, known = prediction.maps, batch.known
         edge = boundary(batch.alpha)
@@ -283,7 +296,7 @@ class RealTime(nn.Module):
         target, sure = _area(batch.alpha, maps["coarse"]), _area(known, maps["coarse"])
         terms["dice"] = 0.25 * losses.dice(maps["coarse"].sigmoid(), target, sure)
         if prediction.frames > 1:
-            terms["temporal"] = 10 * losses.temporal(prediction.alpha, batch.alpha, known, prediction.frames)
+            terms["temporal"] = 5 * losses.temporal(prediction.alpha, batch.alpha, known, prediction.frames)
         if "boundary" in maps:
             matte = (batch.label == Label.MATTE).float().view(-1, 1, 1, 1) * _area(known, maps["boundary"])
             target = _area(edge, maps["boundary"])

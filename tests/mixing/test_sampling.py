@@ -209,7 +209,7 @@ def test_things_move_and_their_alpha_moves_along(data, clips):
         cv2.imwrite(str(data / f"people/images/{number:04}.jpg"), np.dstack([mask // 2 + 60] * 3))
     clips["sources"] = [clips["sources"][0] | {"composed": 0.0}, *clips["sources"][3:]]
     mixture, moved = Mixture(data_settings(clips), data, 3), 0
-    for index in range(9):
+    for index in range(16):
         batch = mixture.batch(index)
         for image, alpha in zip(batch.image, batch.alpha, strict=True):
             moved += bool((alpha[0] - alpha[-1]).abs().mean() > 0.02)

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from mattecli.errors import MatteError
+from mattecli.errors import MatteError, UsageError
 from mattecli.mixing.batch import Batch, Label
 from mattecli.mixing.sampling import Sample
 from mattecli.training import Note, Progress, Validated, read_recipe, validation
@@ -161,6 +161,23 @@ def test_no_weight_decay_on_biases_and_normalisations(tiny, tmp_path: Path) -> N
     kernels, rest = training.optimizer.param_groups
     assert all(p.ndim > 1 for p in kernels["params"]) and kernels["weight_decay"] > 0
     assert all(p.ndim == 1 for p in rest["params"]) and rest["weight_decay"] == 0
+
+
+def test_what_does_not_learn_stays_as_it_is(tiny, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    before = tiny.Tiny().state_dict()
+    plan = replace(read_recipe(str(tiny.recipe(tmp_path, steps=4))), seed=3, learns=("head.w*", "idle"))
+    after = tiny.train(plan).network.state_dict()
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed == {"head.weight"}, "the loss does not reach idle"
+    assert all(torch.equal(value, after[name]) for name, value in before.items() if name.startswith("body."))
+
+
+def test_a_pattern_that_fits_nothing_is_named(tiny, tmp_path: Path) -> None:
+    plan = replace(read_recipe(str(tiny.recipe(tmp_path))), learns=("head.*", "tail.*"))
+    with pytest.raises(UsageError, match=r"learns: 'tail\.\*' fits no parameter"):
+        tiny.train(plan)
+    assert not plan.output.exists()
 
 
 def test_ema_warms_up_then_decays() -> None:

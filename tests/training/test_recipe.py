@@ -39,6 +39,7 @@ def test_a_recipe_is_typed(tmp_path: Path) -> None:
     assert recipe.optimizer.lr == 1.0 and isinstance(recipe.optimizer.lr, float)
     assert recipe.optimizer.betas == (0.9, 0.95)
     assert recipe.data == {"size": 64}
+    assert recipe.learns == ("*",)
     assert recipe.blend is None and recipe.run == RunSettings(workers=0)
 
 
@@ -72,6 +73,7 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
         ('output = "out"', "output = 3", "output should be a path"),
         ('model = "realtime"', "", "model is missing"),
         ('model = "realtime"', 'model = "realtime"\nrun = 3\n', "not valid TOML"),
+        ('model = "realtime"', 'model = "realtime"\nlearns = "up*"', "learns should be a list of strings, not 'up*'"),
         ('root = "photos"', "root = 3", "data.root should be a string"),
         ("[data]", "[blend]\nmodel='x'\n[data]", "blend.teacher is missing"),
     ],
