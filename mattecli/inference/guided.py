@@ -30,6 +30,8 @@ Floats = NDArray[Any]
 
 RADIUS = 1
 EPSILON = 1e-4
+PAIRS = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
+"""Of colours, each once."""
 STRIP = 1 << 20
 """Pixels worked on at once; what is in flight stays below a few tens of megabytes whatever the photo's size."""
 
@@ -59,20 +61,31 @@ def fit(image: Floats, alpha: Floats, radius: int = RADIUS, epsilon: float = EPS
     """
     size = (2 * radius + 1, 2 * radius + 1)
 
-    def mean(x: NDArray[np.float64]) -> NDArray[Any]:
-        return cv2.boxFilter(x, -1, size, borderType=cv2.BORDER_REFLECT)
+    def mean(plane: Floats) -> Floats:
+        return np.asarray(cv2.blur(plane, size, borderType=cv2.BORDER_REFLECT))
 
-    guide, target = image.astype(np.float64), alpha.astype(np.float64)
-    centre = mean(guide)
-    covariance = mean(guide * target[..., None]) - centre * mean(target)[..., None]
-    rows = [mean(guide * guide[..., c : c + 1]) - centre * centre[..., c : c + 1] for c in range(3)]
-    for c in range(3):
-        rows[c][..., c] += epsilon
-    adjugate = [np.cross(rows[1], rows[2]), np.cross(rows[2], rows[0]), np.cross(rows[0], rows[1])]
-    determinant = (rows[0] * adjugate[0]).sum(-1, keepdims=True)
-    slope = mean(sum(covariance[..., c : c + 1] * adjugate[c] for c in range(3)) / determinant)
-    intercept = target - (slope * guide).sum(-1)
-    return slope.transpose(2, 0, 1).astype(np.float32), intercept.astype(np.float32)
+    # from mid-grey on, squares keep the digits that float32 has
+    guide = [colour - np.float32(0.5) for colour in cv2.split(image.astype(np.float32, copy=False))]
+    target = alpha.astype(np.float32, copy=False) - np.float32(0.5)
+    centre, level = [mean(colour) for colour in guide], mean(target)
+    covariance = [mean(colour * target) - own * level for colour, own in zip(guide, centre, strict=True)]
+    variance = {(r, c): mean(guide[r] * guide[c]) - centre[r] * centre[c] for r, c in PAIRS}
+    slope = np.stack([mean(part) for part in _solve(variance, covariance, np.float32(epsilon))])
+    return slope, alpha - (slope * image.transpose(2, 0, 1)).sum(0)
+
+
+def _solve(m: dict[tuple[int, int], Floats], v: list[Floats], ridge: np.float32) -> tuple[Floats, Floats, Floats]:
+    """(`m` + `ridge`)⁻¹ · `v` of symmetric 3 × 3 matrices, by L·D·Lᵀ, whose D is never below `ridge`."""
+    first = m[0, 0] + ridge
+    green, blue = m[0, 1] / first, m[0, 2] / first
+    second = np.maximum(m[1, 1] + ridge - green * m[0, 1], ridge)
+    mixed = m[1, 2] - green * m[0, 2]
+    cross = mixed / second
+    third = np.maximum(m[2, 2] + ridge - blue * m[0, 2] - cross * mixed, ridge)
+    x = v[1] - green * v[0]
+    z = (v[2] - blue * v[0] - cross * x) / third
+    y = x / second - cross * z
+    return v[0] / first - green * y - blue * z, y, z
 
 
 def apply(rgb: Picture, slope: Floats, intercept: Floats) -> Floats:
