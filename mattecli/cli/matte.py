@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mattecli.cli.console import complain, emit_json, progress, say
-from mattecli.cli.options import Device, Precision, Size, Weights
+from mattecli.cli.options import Align, Device, Mask, Precision, Size, Trimap, Weights, tell_licence
 from mattecli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,9 +50,30 @@ def matte(
     bit_depth: Annotated[int, typer.Option(metavar="8|16", help="Bits a channel.")] = 8,
     crop: Annotated[bool, typer.Option("--crop", help="Cut to the subject's box.")] = False,
     margin: Annotated[float, typer.Option(min=0, max=100, help="Room around the box, as a share of it.")] = 0.05,
+    instances: Annotated[
+        bool,
+        typer.Option("--instances", help="One file a person, the largest first: NAME_1.png, NAME_2.png and so on."),
+    ] = False,
+    pick: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|X,Y",
+            help="Keep one person: the Nth by size, or who is at that point (pixels, or shares as 0.3,0.5).",
+        ),
+    ] = None,
     model: Annotated[str, typer.Option(help="A network of `mattecli models`.")] = "realtime",
     weights: Weights = None,
     size: Size = None,
+    trimap: Trimap = None,
+    mask: Mask = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|FOLDER",
+            help="The scene without the subject, for networks that need it; a folder has one for each photo.",
+        ),
+    ] = None,
+    align: Align = False,
     device: Device = "auto",
     precision: Precision = "auto",
     engine: Annotated[str, typer.Option(help="auto, torch or openvino (CPU; extra 'cpu').")] = "auto",
@@ -85,28 +106,51 @@ def matte(
 
     mattecli matte photo.jpg -o beach.jpg --bg beach.jpg
 
+    mattecli matte photo.jpg -o alpha.png --model closed-form --trimap trimap.png
+
+    mattecli matte shoot/ -o cut/ --model closed-form --trimap auto
+
+    mattecli matte group.jpg -o alpha.png --mask selection.png
+
+    mattecli matte photo.jpg --model bgmv2-mobilenetv2 --background plate.jpg --align
+
+    mattecli matte group.jpg -o people/ --output cutout --instances --json
+
+    mattecli matte group.jpg -o her.png --output cutout --crop --pick 830,412
+
     mattecli matte - -o - --bg blur < photo.jpg > portrait.png
     """
     kind = output or ("alpha" if bg is None else "composite")
     if (kind == "composite") != (bg is not None):
         raise UsageError("--output composite needs --bg COLOUR, IMAGE or blur[:R], and only composites have a --bg.")
-    jobs, skipped = _plan(inputs, out, kind, format, bit_depth, recursive, overwrite, skip_existing)
-    settings = _output(kind, bg, bit_depth, margin if crop else None, format)
+    if instances and pick is not None:
+        raise UsageError("--instances writes everybody, --pick one; choose one of them.")
+    jobs, skipped = _plan(inputs, out, kind, format, bit_depth, recursive, overwrite, skip_existing, instances)
+    settings = _output(kind, bg, bit_depth, margin if crop else None, format, instances, pick)
     if skipped and not quiet:
         say(f"{skipped} skipped: their outputs exist.")
     if not jobs:
         return
 
     from mattecli.inference.devices import describe
+    from mattecli.inference.guidance import photos, plate
     from mattecli.inference.network import Matter
     from mattecli.inference.photos import process
 
     data_on_stdout = any(job.target is None for job in jobs)
     if data_on_stdout and sys.stdout.isatty():
         raise UsageError("This would print a picture to the terminal; name a file with -o, or redirect stdout.")
-    matter = Matter(model, device, precision, size=size, weights=weights, engine=engine)
+    apart = settings.people is not None
+    matter = Matter(model, device, precision, size=size, weights=weights, engine=engine, instances=apart)
+    plate.check(model, matter.spec.needs, background, align)
+    hint = photos.for_photos(model, matter, jobs, trimap, mask)
+    if background:
+        hint = plate.for_photos(background, jobs, align, hint)
     if not quiet:
         say(f"{model} on {describe(matter)}")
+        tell_licence(model, weights)
+        if apart and not matter.instances:
+            say(f"{model} takes people who touch for one person; --model e2ehim-swint tells them apart.")
     failed = 0
     with progress("matte", len(jobs), quiet or len(jobs) == 1) as advance:
 
@@ -118,7 +162,7 @@ def matte(
                 emit_json(_record(outcome), to_stderr=data_on_stdout)
             advance(1)
 
-        process(jobs, matter, settings, report)
+        process(jobs, matter, settings, report, hint)
     if len(jobs) > 1 and not quiet:
         say(f"{len(jobs) - failed} done, {failed} failed." if failed else f"{len(jobs)} done.")
     if failed:
@@ -134,6 +178,7 @@ def _plan(
     recursive: bool,
     overwrite: bool,
     skip_existing: bool,
+    numbered: bool,
 ) -> tuple[list[Job], int]:
     """The jobs to do and how many were left out; UsageError for what can be known before work begins."""
     from mattecli.media.batch import existing, plan
@@ -144,22 +189,27 @@ def _plan(
     if bit_depth not in (8, 16):
         raise UsageError(f"--bit-depth {bit_depth} is neither 8 nor 16.")
     suffix = f".{format.lower().lstrip('.')}"
-    jobs = plan(inputs, out, suffix=suffix, recursive=recursive, tag=kind)
+    jobs = plan(inputs, out, suffix=suffix, recursive=recursive, tag=kind, numbered=numbered)
     for found in {(job.target.suffix.lower() if job.target else "") or suffix for job in jobs}:
         check_suffix(found, alpha=kind == "cutout", bit_depth=bit_depth)
-    there = [] if overwrite else existing(jobs)
+    there = {} if overwrite else existing(jobs)
     if there and not skip_existing:
         others = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
-        raise UsageError(f"{there[0].target} exists already{others}; pass --overwrite or --skip-existing.")
-    return [job for job in jobs if job not in set(there)], len(there)
+        first = next(iter(there.values()))
+        raise UsageError(f"{first} exists already{others}; pass --overwrite or --skip-existing.")
+    return [job for job in jobs if job not in there], len(there)
 
 
-def _output(kind: Kind, bg: str | None, bit_depth: int, margin: float | None, format: str) -> Output:
+def _output(
+    kind: Kind, bg: str | None, bit_depth: int, margin: float | None, format: str, instances: bool, pick: str | None
+) -> Output:
     from mattecli.inference import background
+    from mattecli.inference.instances import everyone, parse_pick
     from mattecli.inference.output import Output
 
     behind = background.parse(bg) if bg is not None else None
-    return Output(kind, behind, bit_depth, margin, f".{format.lower().lstrip('.')}")
+    people = everyone if instances else parse_pick(pick) if pick is not None else None
+    return Output(kind, behind, bit_depth, margin, f".{format.lower().lstrip('.')}", people)
 
 
 def _tell(outcome: Outcome, quiet: bool) -> None:
@@ -175,4 +225,6 @@ def _record(outcome: Outcome) -> dict[str, object]:
     if outcome.error:
         record = {"error": outcome.error}
     named = {"input": str(job["source"] or "-"), "output": str(job["target"] or "-")}
+    if job["numbered"]:
+        del named["output"]
     return named | {key: value for key, value in record.items() if value is not None}

@@ -14,7 +14,7 @@ import typer
 
 from mattecli.cli.clip_display import Display
 from mattecli.cli.console import INTERRUPTED, complain, patiently
-from mattecli.cli.options import Device, Precision, Size, Weights
+from mattecli.cli.options import Align, Device, Precision, Size, Weights, tell_licence
 from mattecli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -90,6 +90,18 @@ def video(
         str | None,
         typer.Option(metavar="IMAGE|VIDEO", help="The scene without the subject, for networks that need it."),
     ] = None,
+    align: Align = False,
+    trimap: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IMAGE|VIDEO|auto",
+            help="Black background, white foreground, grey unknown, for networks that need it; auto makes it.",
+        ),
+    ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGE|VIDEO", help="A rough mask, white on the subject: nothing far from it is kept."),
+    ] = None,
     stateless: Annotated[
         bool, typer.Option("--stateless", help="No memory of earlier frames; smoothed, with a frame's delay.")
     ] = False,
@@ -100,7 +112,7 @@ def video(
         str, typer.Option(metavar="NAME", help="Decode and encode in hardware: auto, none, or cuda, qsv…")
     ] = "auto",
     resume: Annotated[
-        bool, typer.Option("--resume", help="Work in segments, and go on with those of a run that was broken off.")
+        bool, typer.Option("--resume", help="Work in segments, and go on with those of an earlier run with --resume.")
     ] = False,
     discard: Annotated[bool, typer.Option("--discard", help="Ctrl-C leaves no file.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
@@ -132,6 +144,12 @@ def video(
 
     mattecli video clip.mp4 -o new.mp4 --bg waves.mp4 --start 1:10 --end 1:25.5
 
+    mattecli video clip.mp4 -o matte.mkv --model closed-form --trimap trimap_%04d.png
+
+    mattecli video clip.mp4 --bg beach.jpg --mask garbage.png
+
+    mattecli video clip.mp4 -o new.mp4 --bg white --model bgmv2-mobilenetv2 --background plate.png --align
+
     mattecli video shot_%04d.png --fps 24 -o cutout_%04d.png
 
     mattecli video webcam:0 --bg blur:20 -o camera
@@ -142,15 +160,17 @@ def video(
     with Display(json=json, quiet=quiet, data_on_stdout=to_stdout) as display, display.errors():
         kind = output or _kind(out, bg, codec)
         _check_behind(kind, bg)
-        goal = _goal(source, out, kind, codec, [text for text in (source, bg, background) if text], overwrite)
+        given = [text for text in (source, bg, background, trimap, mask) if text]
+        goal = _goal(source, out, kind, codec, given, overwrite)
         since, until, rate = _seconds("--start", start), _seconds("--end", end), _rate(fps)
         segments = _segments(goal) if resume else None
 
         from mattecli.inference.behind import parse
         from mattecli.inference.clips import process
         from mattecli.inference.devices import describe
+        from mattecli.inference.guidance import plate as plates
+        from mattecli.inference.guidance.clips import for_frames
         from mattecli.inference.network import Matter
-        from mattecli.inference.plate import open_plate
         from mattecli.inference.rendering import Renderer
         from mattecli.media.clips.reading import open_clip
         from mattecli.media.clips.resampling import at_rate
@@ -158,17 +178,24 @@ def video(
         clip = patiently(lambda: open_clip(source, start=since, end=until, hwaccel=hwaccel, rate=rate))
         if rate and (clip.container or clip.live):  # numbered pictures have it already
             clip = at_rate(clip, rate)
-        behind, plate = parse(bg) if bg else None, open_plate(background) if background else None
+        behind = parse(bg) if bg else None
         matter = Matter(model, device, precision, size=size, weights=weights, engine=engine, clip=True)
-        _check_plate(model, matter.spec.needs == "background", plate is not None)
+        hint = for_frames(model, matter, source, clip, trimap, mask, since)
+        plates.check(model, matter.spec.needs, background, align)
+        plate = None
+        if background:
+            plate = plates.for_clip(background, source, clip.format, align=align, start=since, rate=clip.rate)
         renderer = Renderer(kind, clip.format, behind)
         key = f"{_identity(source)} {kind} {bg} {start} {end} {model} {weights} {size} {stateless} {background}"
+        key += f" {trimap} {mask} {align}"
+        if not quiet:
+            tell_licence(model, weights)
         sink = _open_sink(goal, renderer.format, clip, codec, quality, audio, hwaccel, segments, key)
         display.start(clip, f"{model} on {describe(matter)}", goal, sink)
         steady: Steady = "delay" if stateless else "state"
         leaves_nothing = discard or resume
         summary = process(
-            clip, matter, renderer, sink, steady=steady, plate=plate, report=display, discard=leaves_nothing
+            clip, matter, renderer, sink, steady=steady, plate=plate, hint=hint, report=display, discard=leaves_nothing
         )
         display.done(goal, summary)
     if summary.interrupted:
@@ -192,13 +219,6 @@ def _check_behind(kind: Kind, bg: str | None) -> None:
         raise UsageError("--output composite needs --bg COLOUR, IMAGE, VIDEO or blur[:R].")
     if behind is not None and kind not in ("composite", "side-by-side"):
         raise UsageError(f"--bg {bg} goes behind composites; leave it out, or --output {kind}.")
-
-
-def _check_plate(model: str, needed: bool, given: bool) -> None:
-    if needed and not given:
-        raise UsageError(f"{model} needs to see the scene without the subject; give it with --background IMAGE|VIDEO.")
-    if given and not needed:
-        raise UsageError(f"{model} looks at no background plate; leave --background out, or choose another --model.")
 
 
 def _goal(source: str, out: str | None, kind: Kind, codec: str, given: list[str], overwrite: bool) -> str:
@@ -265,6 +285,8 @@ def _what_is_left(goal: str, summary: Summary, discard: bool, segments: Path | N
     """A sentence for who pressed Ctrl-C."""
     if segments and discard:
         shutil.rmtree(segments, ignore_errors=True)
+    elif segments and not segments.exists():
+        return "interrupted before a segment was whole; nothing was written."
     elif segments:
         return "interrupted; the same command goes on from the last whole segment."
     if discard or not summary.frames:
@@ -273,7 +295,8 @@ def _what_is_left(goal: str, summary: Summary, discard: bool, segments: Path | N
         return f"interrupted; {summary.duration:.1f} s were written."
     if goal.split(":")[0] == "camera":
         return "interrupted; the camera is off."
-    return f"interrupted; {goal} holds the first {summary.duration:.1f} s and plays."
+    first = f"interrupted; {goal} holds the first {summary.duration:.1f} s and plays"
+    return f"{first}; only a run with --resume can be gone on with."
 
 
 def _seconds(option: str, text: str | None) -> float | None:

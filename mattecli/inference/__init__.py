@@ -9,8 +9,8 @@ from torch import nn
 
 from mattecli.inference.coarse import Coarse
 from mattecli.inference.frames import follow
+from mattecli.inference.guidance.hints import Hints
 from mattecli.inference.guided import Floats, Picture
-from mattecli.inference.hints import Hints
 from mattecli.inference.network import Matter
 
 __all__ = ["Coarse", "Hints", "Matter", "follow", "matte"]

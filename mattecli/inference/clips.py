@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from mattecli.errors import InputError
 from mattecli.inference import pipeline
 from mattecli.inference.coarse import Coarse
 from mattecli.inference.frames import Steady, follow
-from mattecli.inference.guided import Picture
-from mattecli.inference.hints import NOTHING, Hints
+from mattecli.inference.guidance.clips import FrameHinting
+from mattecli.inference.guidance.hints import NOTHING, Hints
+from mattecli.inference.guidance.plate import Plate
+from mattecli.inference.guided import Floats, Picture, resize
 from mattecli.inference.network import Matter
 from mattecli.inference.on_device import OnDevice, suits
 from mattecli.inference.on_device.stage import AHEAD
 from mattecli.inference.pipeline import Progress
-from mattecli.inference.plate import Plate
 from mattecli.inference.rendering import Renderer
 from mattecli.media.clips.camera import Camera
 from mattecli.media.clips.frame import Format, Frame
@@ -56,24 +59,26 @@ def process(
     *,
     steady: Steady = "state",
     plate: Plate | None = None,
+    hint: FrameHinting | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     discard: bool = False,
 ) -> Summary:
     """Every frame of `clip` through `matter` and `renderer` into `sink`; closes clip and sink, however it ends.
 
     A sink that says by `done_until` (a stamp) which frames it has already gets only the last second of those again.
-    `steady` is that of `frames.follow`, `plate` what is behind the subject, for networks that need to see it. `report`
+    `steady` is that of `frames.follow`, `plate` what is behind the subject, for networks that need to see it, and
+    `hint` says what else the network is told of a frame, at the frame's size. `report`
     is called about ten times a second. Ctrl-C ends the file after the last frame rendered, or with `discard` leaves
     none; either way the summary is `interrupted`. Another one, a second later, gives the file up; where it can't be
     ended soon, by KeyboardInterrupt. Any other exception, of whatever stage, leaves no file and goes on from here.
     """
     size = seen_size(matter, clip.format)
     way: _OnHost | _OnDevice
-    if suits(matter):
+    if suits(matter) and hint is None:
         ahead = 0 if clip.live else AHEAD
         way = _OnDevice(OnDevice(matter, renderer, clip.format, size, steady=steady, ahead=ahead))
     else:
-        way = _OnHost(matter, renderer, size, steady, plate)
+        way = _OnHost(matter, renderer, size, steady, plate, hint)
     job = _Job(clip, way, sink)
     stages = {"decode": job.decode, "network": way.network, "encode": job.encode}
     try:
@@ -95,33 +100,64 @@ def seen_size(matter: Matter, format: Format) -> tuple[int, int]:
 
 @dataclass
 class _Seen:
-    """A frame, what the network sees of it, and what it is told."""
+    """A frame, what the network sees of it, what it is told, and where the subject may be, at the frame's size."""
 
     frame: Frame
     picture: Picture
     hints: Hints = NOTHING
+    region: Floats | None = None
 
 
 class _OnHost:
     """The network anywhere, frames on the CPU; what the last stage gets must still be rendered."""
 
     def __init__(
-        self, matter: Matter, renderer: Renderer, size: tuple[int, int], steady: Steady, plate: Plate | None
+        self,
+        matter: Matter,
+        renderer: Renderer,
+        size: tuple[int, int],
+        steady: Steady,
+        plate: Plate | None,
+        hint: FrameHinting | None,
     ) -> None:
         self._matter, self._renderer, self._size = matter, renderer, size
-        self._steady, self._plate = steady, plate
+        self._steady, self._plate, self._hint = steady, plate, hint
 
     def look(self, frame: Frame) -> _Seen:
         assert frame.view is not None
+        hints = self._hint(frame) if self._hint else NOTHING
         plate = self._plate(frame, *self._size) if self._plate else None
-        return _Seen(frame, frame.view(*self._size), Hints(background=plate))
+        told = replace(hints.at(*self._size), background=plate)
+        return _Seen(frame, frame.view(*self._size), told, hints.region)
 
     def network(self, seen: Iterable[_Seen]) -> Generator[tuple[_Seen, Coarse], None, None]:
         yield from follow(self._matter, seen, lambda one: one.picture, steady=self._steady, hint=lambda one: one.hints)
 
     def finish(self, answer: tuple[_Seen, Coarse]) -> Frame:
         seen, coarse = answer
-        return self._renderer.render(seen.frame, coarse)
+        coarse = _as_seen(coarse, seen.frame.format, seen.hints)
+        return self._renderer.render(seen.frame, coarse if seen.region is None else _within(coarse, seen.region))
+
+
+def _as_seen(coarse: Coarse, format: Format, hints: Hints) -> Coarse:
+    """`coarse`, but what a network saw at the frame's own size is not refined, as in `Coarse.at`, and where its trimap
+    knows, that counts, whatever was smoothed.
+    """
+    refined = coarse.linear is not None and hints.trimap is None
+    if refined or coarse.alpha.shape != (format.height, format.width):
+        return coarse
+    alpha = replace(hints, region=None).settle(coarse.alpha)
+    return replace(coarse, alpha=alpha, linear=(np.zeros((3, *alpha.shape), np.float32), alpha))
+
+
+def _within(coarse: Coarse, region: Floats) -> Coarse:
+    """`coarse` times `region` `[H, W]`."""
+
+    def times(planes: Floats) -> Floats:
+        height, width = planes.shape[-2:]
+        return planes * resize(region, height, width)
+
+    return replace(coarse, alpha=times(coarse.alpha), linear=(times(coarse.slope), times(coarse.intercept)))
 
 
 class _OnDevice:
@@ -156,6 +192,10 @@ class _Job:
         if self.clip.frames is None or self._begin is None:
             return self.clip.frames
         return max(1, self.clip.frames - max(0, round(self._begin * self.clip.time_base * self.clip.rate)))
+
+    @property
+    def _is_kept(self) -> bool:
+        return getattr(self.sink, "done_until", None) is not None
 
     def decode(self, _: Iterator[Any]) -> Generator[_Seen, None, None]:
         self.holding.add("decode")
@@ -193,7 +233,8 @@ class _Job:
             self.sink.abort()
             if isinstance(error, OSError) and error.errno != errno.EPIPE:  # who reads what we write may stop
                 why = (error.strerror or str(error)).lower()
-                raise InputError(f"The output can't be written: {why}; nothing is left of it.") from error
+                rest = "its whole segments stay" if self._is_kept else "nothing is left of it"
+                raise InputError(f"The output can't be written: {why}; {rest}.") from error
             raise
         finally:
             self.holding.discard("encode")

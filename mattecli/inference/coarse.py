@@ -16,12 +16,15 @@ class Coarse:
     """A network's answer for one picture: `alpha` `[h, w]` in [0, 1], `seen` `[h, w, 3]` what it was shown.
 
     `linear` is slope `[3, k, l]` and intercept `[k, l]` of networks that give them, often smaller than `alpha`; for
-    the others they are fitted when they are first asked for.
+    the others they are fitted when they are first asked for. `instances` `[K, k, l]` are the alphas of those that the
+    network told apart, all zeros where it found nobody, `scores` `[K]` how sure it is; None if not asked for.
     """
 
     alpha: Floats
     seen: Picture
     linear: tuple[Floats, Floats] | None = None
+    instances: Floats | None = None
+    scores: Floats | None = None
 
     @property
     def slope(self) -> Floats:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mattecli.errors import UsageError
 from mattecli.inference.guided import Floats, Picture
-from mattecli.zoo.spec import Prediction
+from mattecli.zoo.spec import Prediction, infer
 
 State = tuple[Any, ...]
 """What a network remembers of a clip, on its device; only the engine that gave it can read it."""
@@ -89,8 +89,7 @@ class _Traced(nn.Module):
             for picture in inputs[:count]
         )
         given = dict(zip(self.names, others, strict=True))
-        prediction: Prediction = self.network(image, state=inputs[count:] or None, **given)
-        return prediction
+        return infer(self.network, image, state=inputs[count:] or None, **given)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         prediction = self.predict(*inputs)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from mattecli.errors import UsageError
 from mattecli.inference.coarse import Coarse
 from mattecli.inference.cuts import Cuts
+from mattecli.inference.guidance.hints import NOTHING, Hints
 from mattecli.inference.guided import Floats, Picture
-from mattecli.inference.hints import NOTHING, Hints
 
 if TYPE_CHECKING:
     from mattecli.inference.network import Matter

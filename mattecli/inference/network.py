@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -15,12 +16,13 @@ from torch import Tensor, nn
 
 from mattecli import zoo
 from mattecli.errors import InputError, UsageError
+from mattecli.inference import tiles
 from mattecli.inference.coarse import Coarse
 from mattecli.inference.compiled import OpenVino, State
 from mattecli.inference.devices import PRECISIONS, resolve_device, resolve_engine, resolve_precision
+from mattecli.inference.guidance.hints import NOTHING, Hints
 from mattecli.inference.guided import Floats, Picture, resize
-from mattecli.inference.hints import NOTHING, Hints
-from mattecli.zoo.spec import Prediction, Spec
+from mattecli.zoo.spec import Prediction, Spec, infer
 
 
 class Engine(Protocol):
@@ -43,7 +45,8 @@ class Matter:
     weights that come with the name. `size` replaces the network's reference length. `engine` "openvino" runs on the
     CPU with Intel's compiler (extra `cpu`), some seconds for each new size and then twice as fast; "auto" is "torch",
     but with `clip`, which says that many frames of one size will come, "openvino" on a CPU where it is installed.
-    Networks that need a trimap or a background plate get it with each picture, in `Hints`.
+    Networks that need a trimap or a background plate get it with each picture, in `Hints`. With `instances` those
+    that tell people apart do so (`Coarse.instances`, for `instances.People`); the others have nothing to add.
     Raises UsageError for what is not there or does not go together.
     """
 
@@ -57,14 +60,23 @@ class Matter:
         weights: Path | str | None = None,
         engine: str = "auto",
         clip: bool = False,
+        instances: bool = False,
     ) -> None:
         self.engine = resolve_engine(engine, device, clip)
         self.device = resolve_device("cpu" if self.engine == "openvino" else device)
         network = _load(model, weights) if isinstance(model, str) else model
         self.spec = cast(Spec, network.spec)
+        if self.engine == "openvino" and self.spec.needs == "trimap":  # distance maps and equations leave the graph
+            if engine == "openvino":
+                raise UsageError("Networks that need a trimap run in PyTorch only; leave out --engine openvino.")
+            self.engine = "torch"
         half = self.spec.half and (self.engine == "torch" or hasattr(network, "exact"))
         self.precision = resolve_precision(precision, self.device, half)
         self.size = size
+        self.instances = instances and self.spec.instances
+        if self.instances and self.engine == "openvino":
+            raise UsageError("People are told apart in PyTorch only; leave out --engine openvino.")
+        self._memory = tiles.memory(network)
         fuse = getattr(network, "fuse", None)
         network = cast(nn.Module, fuse() if callable(fuse) else copy.deepcopy(network)).eval()
         self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -80,13 +92,16 @@ class Matter:
         return self.spec.size(height, width, self.size)
 
     def predict(self, rgb: Picture, hints: Hints = NOTHING) -> Coarse:
-        """The matte of `rgb` `HxWx3` (uint8 or uint16) at the network's size; `hints` are of `rgb`'s size.
+        """The matte of `rgb` `HxWx3` (uint8 or uint16) at the network's size, at most its own; `hints` are of its size.
 
         Raises UsageError for other arrays, and where the network needs a hint that is not there.
         """
         _check(rgb)
         size = self.size_for(*rgb.shape[:2])
-        return self.step(resize(rgb, *size), None, hints.at(*size))[0]
+        coarse = self.step(resize(rgb, *size), None, hints.at(*size))[0]
+        if coarse.linear is None and all(side >= own for side, own in zip(size, rgb.shape[:2], strict=True)):
+            return replace(coarse, alpha=resize(coarse.alpha, *rgb.shape[:2]), seen=rgb)
+        return coarse
 
     def matte(self, rgb: Picture, hints: Hints = NOTHING) -> Floats:
         """The alpha `HxW` in [0, 1] of `rgb` `HxWx3` (uint8 or uint16), its edges refined at full size.
@@ -121,12 +136,15 @@ class Matter:
         given = hints.inputs()
         if self.spec.needs not in ("image", *given):
             raise UsageError(f"This network needs a {self.spec.needs} beside the picture.")
+        if self.spec.needs == "trimap" and hints.trimap is not None:
+            return Coarse(tiles.run(self._guided, rgb, hints.trimap, self._memory), rgb), state
         maps, state = self._run(rgb, state, {name: given[name] for name in given if name == self.spec.needs})
         if "slope" in maps:
             slope, intercept = maps["slope"], maps["intercept"][0]
             alpha = maps["alpha"][0].clip(0, 1) if "alpha" in maps else _linear(rgb, slope, intercept)
             return Coarse(alpha, rgb, (slope, intercept)), state
-        return Coarse(maps["alpha"][0].clip(0, 1), rgb), state
+        people = maps.get("instances"), maps.get("scores")
+        return Coarse(maps["alpha"][0].clip(0, 1), rgb, None, *people), state
 
     @torch.inference_mode()
     def run(self, image: Tensor, state: State | None = None, **given: Tensor) -> Prediction:
@@ -139,8 +157,12 @@ class Matter:
         if lower != torch.float32:
             context = torch.autocast(self.device.type, lower)
         with context:
-            prediction: Prediction = self.network(image, state=state, **given)
-        return prediction
+            return infer(self.network, image, state=state, **given)
+
+    def _guided(self, rgb: Picture, trimap: Floats) -> Floats:
+        """The alpha `[h, w]` of a picture that is seen whole."""
+        maps, _ = self._run(rgb, None, {"trimap": trimap[..., None]})
+        return np.asarray(maps["alpha"][0].clip(0, 1))
 
     def _torch(
         self, rgb: Picture, state: State | None, given: Mapping[str, Picture]
@@ -148,6 +170,10 @@ class Matter:
         tensors = {name: self._image(picture) for name, picture in given.items()}
         prediction = self.run(self._image(rgb), state, **tensors)
         maps = {"alpha": prediction.alpha} | {n: m for n, m in prediction.maps.items() if n in ("slope", "intercept")}
+        if self.instances and prediction.instances is not None:
+            maps["instances"] = prediction.instances
+            if "person_logits" in prediction.maps:
+                maps["scores"] = prediction.maps["person_logits"].softmax(-1)[..., 1]
         return {name: value[0].float().cpu().numpy() for name, value in maps.items()}, prediction.state
 
     def _image(self, rgb: Picture) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
@@ -15,6 +15,9 @@ from mattecli.media.foreground import estimate_foreground
 from mattecli.media.photos import Photo
 from mattecli.mixing.composition import composite
 
+if TYPE_CHECKING:
+    from mattecli.inference.instances import Choice
+
 Kind = Literal["alpha", "cutout", "foreground", "composite"]
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, right and bottom exclusive."""
@@ -25,13 +28,17 @@ PRESENT = 0.1
 
 @dataclass(frozen=True)
 class Rendered:
-    """An image ready for `media.photos.encode`, and what travels with it."""
+    """An image ready for `media.photos.encode`, and what travels with it.
+
+    `subject` is the box of what is there, `box` what the image was cropped to; None where there is none.
+    """
 
     pixels: NDArray[Any]
     icc: bytes | None = None
     exif: bytes | None = None
     box: Box | None = None
     note: str | None = None
+    subject: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,8 @@ class Output:
 
     `kind` `alpha` (grey), `cutout` (RGBA, straight), `foreground` (RGB) or `composite` (RGB over `background`);
     `bit_depth` 8 or 16; `margin` crops to the subject's box with this share of the box around it, None does not
-    crop; `suffix` is the format where no file name tells it.
+    crop; `suffix` is the format where no file name tells it; `people` chooses those that are written one by one, None
+    keeps all together.
     """
 
     kind: Kind = "alpha"
@@ -48,6 +56,7 @@ class Output:
     bit_depth: int = 8
     margin: float | None = None
     suffix: str = ".png"
+    people: Choice | None = None
 
     def render(self, photo: Photo, alpha: Floats) -> Rendered:
         """The image of `kind` of `photo` and `alpha` `HxW`, times the photo's own alpha if it has one."""
@@ -61,8 +70,8 @@ class Output:
         pixels = self._pixels(rgb, alpha)
         note = None if found else f"{photo.source}: no subject found"
         if self.kind == "alpha":
-            return Rendered(pixels, box=box, note=note)
-        return Rendered(pixels, photo.icc, photo.exif, box, note)
+            return Rendered(pixels, None, None, box, note, found)
+        return Rendered(pixels, photo.icc, photo.exif, box, note, found)
 
     def _pixels(self, rgb: Picture, alpha: Floats) -> NDArray[Any]:
         dtype = np.dtype(np.uint16 if self.bit_depth == 16 else np.uint8)

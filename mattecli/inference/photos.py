@@ -9,7 +9,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -17,10 +18,11 @@ import torch
 
 from mattecli.errors import MatteError
 from mattecli.inference.coarse import Coarse
-from mattecli.inference.hints import NOTHING, Hints
+from mattecli.inference.guidance.hints import NOTHING, Hints
+from mattecli.inference.instances import Choice, People
 from mattecli.inference.network import Matter
-from mattecli.inference.output import Output
-from mattecli.media.batch import Job
+from mattecli.inference.output import Box, Output, Rendered
+from mattecli.media.batch import Job, numbered
 from mattecli.media.photos import Photo, encode, read_photo, write_atomic
 
 FAILURES = (MatteError, OSError, MemoryError, cv2.error, torch.OutOfMemoryError)
@@ -40,7 +42,8 @@ class Outcome:
 
     `height` and `width` are those of what was written, `box` (left, top, right, bottom; pixels of the photo) where
     it was cropped from, `seconds` the time from the network to the disk. `error` is a sentence; `note` one about
-    something that is no error.
+    something that is no error. `instances` are the people who were written one by one, if they were to be; with a
+    file each, `height` and `width` are the photo's.
     """
 
     job: Job
@@ -50,6 +53,23 @@ class Outcome:
     seconds: float = 0.0
     note: str | None = None
     error: str | None = None
+    instances: tuple[Instance, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One person of a photo and the file that holds them.
+
+    `number` counts from the largest, `box` is where they are, `crop` what the file shows if it was cropped (left, top,
+    right, bottom; pixels of the photo), `score` the network's in [0, 1], `area` the sum of the alpha in pixels.
+    """
+
+    number: int
+    output: str
+    box: Box | None
+    crop: Box | None
+    score: float | None
+    area: int
 
 
 def process(
@@ -154,13 +174,40 @@ def _finish(
     job: Job, photo: Photo, coarse: Coarse, hints: Hints, output: Output, started: float, stop: threading.Event
 ) -> Outcome:
     alpha = hints.settle(coarse.at(photo.rgb))
-    rendered = output.render(photo, alpha)
-    data = encode(rendered.pixels, suffix_of(job, output), icc=rendered.icc, exif=rendered.exif)
+    if output.people is None:
+        rendered = output.render(photo, alpha)
+        height, width = rendered.pixels.shape[:2]
+        files = {job.target: _encoded(rendered, suffix_of(job, output))}
+        outcome = Outcome(job, height, width, rendered.box, note=rendered.note)
+    else:
+        files, outcome = _one_by_one(job, photo, People(coarse, photo.rgb, alpha), output.people, output)
     if not stop.is_set():
-        _write(job, data)
-    height, width = rendered.pixels.shape[:2]
-    seconds = time.perf_counter() - started
-    return Outcome(job, height, width, rendered.box, seconds, rendered.note)
+        _write(files)
+    return replace(outcome, seconds=time.perf_counter() - started)
+
+
+def _one_by_one(
+    job: Job, photo: Photo, people: People, choice: Choice, output: Output
+) -> tuple[dict[Path | None, bytes], Outcome]:
+    """The files of the people chosen, each as if alone in the photo."""
+    files, instances = dict[Path | None, bytes](), list[Instance]()
+    height, width, note = *photo.rgb.shape[:2], None if len(people) else f"{photo.source}: no subject found"
+    for index in choice(people, photo.source):
+        rendered = output.render(photo, people.alpha(index))
+        target = numbered(job.target, 1 + index) if job.numbered and job.target else job.target
+        files[target] = _encoded(rendered, suffix_of(job, output))
+        name, score, area = str(target or "-"), people.scores[index], round(people.areas[index])
+        instances.append(Instance(1 + index, name, rendered.subject, rendered.box, score, area))
+        if not job.numbered:
+            height, width = rendered.pixels.shape[:2]
+    if job.numbered and job.target and (later := numbered(job.target, 1 + len(people))).exists():
+        note = f"{later} and those after it are of an earlier run."
+    box = None if job.numbered or not instances else instances[0].crop
+    return files, Outcome(job, height, width, box, note=note, instances=tuple(instances))
+
+
+def _encoded(rendered: Rendered, suffix: str) -> bytes:
+    return encode(rendered.pixels, suffix, icc=rendered.icc, exif=rendered.exif)
 
 
 def suffix_of(job: Job, output: Output) -> str:
@@ -168,12 +215,23 @@ def suffix_of(job: Job, output: Output) -> str:
     return (job.target.suffix.lower() if job.target else "") or output.suffix
 
 
-def _write(job: Job, data: bytes) -> None:
-    if job.target is None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    else:
-        write_atomic(job.target, data)
+def _write(files: dict[Path | None, bytes]) -> None:
+    """All of one photo's files, or none: those that were new are taken back if one can't be written."""
+    written: list[Path] = []
+    try:
+        for target, data in files.items():
+            if target is None:
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+                continue
+            new = not target.exists()
+            write_atomic(target, data)
+            if new:
+                written.append(target)
+    except BaseException:
+        for target in written:
+            target.unlink(missing_ok=True)
+        raise
 
 
 def _sentence(job: Job, error: BaseException) -> str:

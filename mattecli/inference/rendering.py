@@ -16,7 +16,7 @@ Levels pass bit for bit where alpha is 1 and those of the background where it is
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -130,10 +130,9 @@ def upsample(frame: Frame, lines: Lines) -> Plane:
     alpha = np.empty((height, width), form.dtype)
     for band in bands(height, len(rest)):
         level = band.resized(rest, width)
-        if lines.chroma:
-            level = cv2.add(level, window(tint, steps(form), band.rows, width))
-        product = cv2.multiply(frame.planes[0][band.rows], band.resized(luma, width), dtype=cv2.CV_32F)
-        cv2.add(product, level, dst=alpha[band.rows], dtype=cv2.CV_8U if form.depth == 8 else cv2.CV_16U)
+        cv2.accumulateProduct(frame.planes[0][band.rows].astype(np.float32), band.resized(luma, width), level)
+        added: Any = window(tint, steps(form), band.rows, width) if lines.chroma else 0.0
+        cv2.add(level, added, dst=alpha[band.rows], dtype=cv2.CV_8U if form.depth == 8 else cv2.CV_16U)
     return alpha
 
 

@@ -2,7 +2,8 @@
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,14 @@ from mattecli.media.photos import READABLE, WRITABLE
 
 @dataclass(frozen=True)
 class Job:
-    """One photo to be done. `source` None is stdin, `target` None is stdout."""
+    """One photo to be done. `source` None is stdin, `target` None is stdout.
+
+    `numbered`: not one file but several, `target` with 1, 2 … behind its stem (`numbered`).
+    """
 
     source: Path | None
     target: Path | None
+    numbered: bool = False
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,9 @@ class _Found:
     listed: bool
 
 
-def plan(inputs: Sequence[str], output: str | None, *, suffix: str, recursive: bool, tag: str) -> list[Job]:
+def plan(
+    inputs: Sequence[str], output: str | None, *, suffix: str, recursive: bool, tag: str, numbered: bool = False
+) -> list[Job]:
     """The jobs for `inputs` (paths, folders, patterns, "-") going to `output`, sorted within each input.
 
     output: None writes NAME_<tag><suffix> beside each photo (stdin: to stdout), "-" writes the one photo to
@@ -35,10 +42,11 @@ def plan(inputs: Sequence[str], output: str | None, *, suffix: str, recursive: b
         subfolders of searched folders and of patterns mirrored.
     suffix: ".png" and the like, for every target that isn't named in full.
     recursive: search folders through all their subfolders.
+    numbered: a photo may give several files; each job's target gets their numbers.
 
     A named photo that doesn't exist is still a job, since the others can be done. Raises UsageError before
     any work: nothing found, one file for several photos, two photos for one file, a target that is one of the
-    sources.
+    sources, several files for stdout or a device.
     """
     if "" in (*inputs, output):
         raise UsageError("A name is empty; give a photo, a folder or a pattern, and -o a file or folder.")
@@ -47,14 +55,36 @@ def plan(inputs: Sequence[str], output: str | None, *, suffix: str, recursive: b
     found = list(dict.fromkeys(within))
     if not found:
         raise UsageError(f"No photo found in {', '.join(inputs) or 'nothing'}.")
-    jobs = list(dict.fromkeys(Job(one.source, _target(one, found, output, folder, suffix, tag)) for one in found))
+    targets = (_target(one, found, output, folder, suffix, tag) for one in found)
+    jobs = list(dict.fromkeys(Job(one.source, target, numbered) for one, target in zip(found, targets, strict=True)))
     _check(jobs)
     return jobs
 
 
-def existing(jobs: Iterable[Job]) -> list[Job]:
-    """Those whose target is a file that is there already: what --skip-existing leaves out, --overwrite allows."""
-    return [job for job in jobs if job.target is not None and job.target.exists() and not _is_special(job.target)]
+def existing(jobs: Sequence[Job]) -> dict[Job, Path]:
+    """Those that have a file there already, and which: what --skip-existing leaves out, --overwrite allows."""
+    folders = {job.target.parent for job in jobs if job.numbered and job.target is not None}
+    series = {_unnumbered(path): path for folder in folders for path in sorted(folder.glob("*"), reverse=True)}
+    there: dict[Job, Path] = {}
+    for job in jobs:
+        if job.target is None or _is_special(job.target):
+            continue
+        if job.numbered and job.target in series:
+            there[job] = series[job.target]
+        elif not job.numbered and job.target.exists():
+            there[job] = job.target
+    return there
+
+
+def numbered(target: Path, number: int) -> Path:
+    """The file of that number in the series `target`: photo_2.png for photo.png."""
+    return target.with_name(f"{target.stem}_{number}{target.suffix}")
+
+
+def _unnumbered(path: Path) -> Path | None:
+    """The series that a file belongs to by its name, if it does."""
+    found = re.fullmatch(r"(.+)_[1-9]\d*", path.stem)
+    return path.with_name(found[1] + path.suffix) if found else None
 
 
 def _folder(output: str | None) -> Path | None:
@@ -94,9 +124,10 @@ def _search(root: Path, recursive: bool, tag: str | None, folder: Path | None) -
         keep = [name for name in sorted(folders) if recursive and not name.startswith(".")]
         folders[:] = [name for name in keep if own is None or (Path(here) / name).resolve() != own]
         stems = {Path(name).stem for name in names}
+        own_name = re.compile(rf"(.+)_{re.escape(tag)}(?:_[1-9]\d*)?") if tag is not None else None
         for name in sorted(names):
             stem, kind = Path(name).stem, Path(name).suffix
-            written = tag is not None and stem.endswith(f"_{tag}") and stem.removesuffix(f"_{tag}") in stems
+            written = own_name is not None and (match := own_name.fullmatch(stem)) and match[1] in stems
             if kind.lower() in READABLE and not name.startswith(".") and not written:
                 photo = Path(here) / name
                 found.append(_Found(photo, photo.relative_to(root), True))
@@ -122,14 +153,18 @@ def _target(
 
 
 def _check(jobs: list[Job]) -> None:
-    taken: dict[str, Job] = {}
-    sources = {os.path.realpath(job.source) for job in jobs if job.source is not None}
+    taken: dict[Path, Job] = {}
+    sources = {Path(os.path.realpath(job.source)) for job in jobs if job.source is not None}
+    series = {_unnumbered(source): source for source in sources}
     for job in jobs:
+        if job.numbered and (job.target is None or _is_special(job.target)):
+            raise UsageError("Several files a photo can't go to stdout or a device; give -o a file name or a folder.")
         if job.target is None:
             continue
-        goal = os.path.realpath(job.target)
-        if goal in sources:
-            raise UsageError(f"{job.target} is an input and would be overwritten; choose another output.")
+        goal = Path(os.path.realpath(job.target))
+        source = series.get(goal) if job.numbered else job.target if goal in sources else None
+        if source is not None:
+            raise UsageError(f"{source} is an input and would be overwritten; choose another output.")
         if goal in taken:
             first = taken[goal].source or "stdin"
             raise UsageError(f"{first} and {job.source or 'stdin'} would both write {job.target}; rename one of them.")

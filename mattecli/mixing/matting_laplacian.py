@@ -48,6 +48,8 @@ def solve(
         weight = confidence[unknown].astype(np.float64)
         matrix.setdiag(matrix.diagonal() + weight)
         right += weight * prior[unknown]
+    if not right.any():  # with background alone
+        return alpha
     alpha[unknown] = np.clip(_solve_positive_definite(matrix, right, tolerance), 0, 1)
     return alpha
 

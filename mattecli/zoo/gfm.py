@@ -68,12 +68,21 @@ def share_of(share: float) -> SizeRule:
     return rule
 
 
+def at_most_shortest(height: int, width: int, size: int | None = None) -> tuple[int, int]:
+    """The authors' first step, which `hybrid` goes on from: a shorter side of at most 1080. A `size` below replaces it.
+
+    Nothing is enlarged.
+    """
+    scale = min(1, min(size or SHORTEST, SHORTEST) / min(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def _cut(side: int) -> int:
     return max(MULTIPLE, min(LONGEST, side - side % MULTIPLE))
 
 
 class GFM(nn.Module):
-    """See the module's docstring. Image sides must be multiples of 32."""
+    """See the module's docstring. Image sides must be multiples of 32; inference runs tt, ft and bt by `hybrid`."""
 
     def __init__(
         self, encoder: Literal["r34", "r34_2b", "d121", "r101"], rosta: Literal["tt", "ft", "bt", "rim"]
@@ -81,7 +90,7 @@ class GFM(nn.Module):
         super().__init__()
         layout = LAYOUTS[encoder]
         self.layout, self.rosta = layout, rosta
-        self.spec = Spec(size=share_of(GLANCE if rosta == "rim" else FOCUS))
+        self.spec = Spec(size=share_of(GLANCE)) if rosta == "rim" else Spec(size=at_most_shortest, strategy=hybrid)
         self.represented: tuple[Rosta, ...] = ("tt", "ft", "bt") if rosta == "rim" else (rosta,)
         self.encoder = layout.build()
         self.glance, self.focus = Glance(layout), Focus(layout)

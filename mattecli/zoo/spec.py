@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 SizeRule = Callable[[int, int, int | None], tuple[int, int]]
 """`(height, width, size) -> (height, width)`: the size a network wants to see a picture of that size at.
@@ -21,7 +21,8 @@ class Spec:
     `needs` is what `forward` takes beside the image; `size` the published size rule; `recurrent` says that
     `Prediction.state` goes into the next frame's `forward` (zeros are the start of a clip, as None is), and that
     `forward(..., frames=T)` takes T frames of N clips, all first frames first; `instances` that people are told apart;
-    `half` that its alpha was measured to stay within 2/255 of fp32 when it runs in 16 bits (autocast).
+    `half` that its alpha was measured to stay within 2/255 of fp32 when it runs in 16 bits (autocast). `strategy` is
+    how inference runs it on a picture of that size where that isn't one `forward`: `(network, image) -> Prediction`.
     """
 
     size: SizeRule
@@ -29,6 +30,7 @@ class Spec:
     recurrent: bool = False
     instances: bool = False
     half: bool = False
+    strategy: Callable[[Any, Tensor], Prediction] | None = None
 
 
 @dataclass
@@ -47,6 +49,13 @@ class Prediction:
     boundary: Tensor | None = None
     maps: dict[str, Tensor] = field(default_factory=dict)
     frames: int = 1
+
+
+def infer(network: nn.Module, image: Tensor, **given: Any) -> Prediction:
+    """What inference takes for `network`'s answer: its `spec`'s strategy's, or that of `forward`."""
+    spec: Any = network.spec
+    prediction: Prediction = spec.strategy(network, image) if spec.strategy else network(image, **given)
+    return prediction
 
 
 def native(multiple: int = 1) -> SizeRule:

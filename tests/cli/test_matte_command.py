@@ -141,6 +141,8 @@ def test_a_missing_file(folder):
         (["photos/b.png", "-o", "x.png", "--bg", ""], "no file, no colour"),
         (["photos/b.png", "-o", "x.png", "--crop", "--margin", "inf"], "--margin"),
         (["photos/b.png", "-o", "/dev/null", "--format", "docx"], "no format"),
+        (["photos/b.png", "-o", "x.png", "--background", "photos/a.jpg"], "looks at no background plate"),
+        (["photos/b.png", "-o", "x.png", "--align"], "give one with --background"),
     ],
 )
 def test_wrong_use_is_refused_before_work(folder, arguments, sentence):

@@ -193,6 +193,7 @@ def test_existing_files(folder):
         (["clip.mp4", "--fps", "0"], "no rate"),
         (["clip.mp4", "--device", "tpu"], "unknown"),
         (["clip.mp4", "--background", "clip.mp4"], "no background plate"),
+        (["clip.mp4", "--align"], "give one with --background"),
         (["clip.mp4", "-o", "camera"], "mattecli[live]"),
     ],
 )
@@ -253,7 +254,7 @@ def test_ctrl_c_says_what_is_left(folder, monkeypatch):
     interrupt(monkeypatch, 8)
     done = run("clip.mp4", "-o", "x.mp4", "--json")
     assert done.code == 130
-    assert "interrupted; x.mp4 holds the first 0.3 s and plays." in done.err
+    assert "interrupted; x.mp4 holds the first 0.3 s and plays; only a run with --resume" in done.err
     assert facts("x.mp4")[2] == 8 and files(folder) == ["clip.mp4", "x.mp4"]
     assert json.loads(done.text.splitlines()[-1])["interrupted"] is True
 

@@ -17,8 +17,8 @@ from mattecli.errors import InputError, UsageError
 from mattecli.inference import clips, pipeline
 from mattecli.inference.behind import Moving, plain
 from mattecli.inference.clips import process
+from mattecli.inference.guidance.plate import open_plate
 from mattecli.inference.network import Matter
-from mattecli.inference.plate import open_plate
 from mattecli.inference.rendering import Renderer
 from mattecli.media.clips.frame import Colour, Format, Frame
 from mattecli.media.clips.reading import open_clip
@@ -174,11 +174,13 @@ class Full:
         self._sink.abort()
 
 
-def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path):
+@pytest.mark.parametrize(("done", "rest"), [(None, "nothing is left of it"), (-9, "its whole segments stay")])
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path, done, rest):
     make_clip(tmp_path / "in.mp4")
     clip = open_clip(str(tmp_path / "in.mp4"))
     sink = Full(open_sink(Target(tmp_path / "out" / "x.mp4"), clip.format, clip))
-    with pytest.raises(InputError, match="no space left on device"):
+    sink.done_until = done
+    with pytest.raises(InputError, match=f"no space left on device; {rest}"):
         run(None, None, clip=clip, sink=sink)
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -280,7 +282,7 @@ def test_a_broken_run_is_gone_on_with(tmp_path):
     whole = len(list((tmp_path / "segments").glob("*.mp4")))
     Counting.seen = 0
     summary = start(Counting())
-    assert 1 <= whole <= 3 and summary.frames == Counting.seen == 8 - 2 * whole + 1
+    assert 1 <= whole <= 3 and summary.frames == Counting.seen == 8 - 2 * whole + 2
     assert read(tmp_path / "x.mp4")[1] == [10 * n for n in range(8)]
     assert not (tmp_path / "segments").exists()
 

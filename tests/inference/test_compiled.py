@@ -2,15 +2,18 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mattecli.inference import devices
 from mattecli.inference.frames import follow
-from mattecli.inference.hints import Hints
+from mattecli.inference.guidance.hints import Hints
 from mattecli.inference.network import Matter
 from mattecli.zoo.realtime import RealTime
+from mattecli.zoo.spec import Prediction
 
 pytest.importorskip("openvino")
 
@@ -62,6 +65,20 @@ def test_plates(difference):
         for rgb, plate in zip(frames, plates, strict=True):
             alpha = matter.step(rgb, None, Hints(background=plate))[0].alpha
             np.testing.assert_allclose(alpha, np.abs(rgb[..., 0] / 255 - plate[..., 0] / 255), atol=1e-5)
+
+
+def test_a_network_with_a_strategy(red_without_guides):
+    """Its alpha is that of a half of the picture, enlarged: both engines do so."""
+
+    def strategy(network, image):
+        small = F.avg_pool2d(image, 2)
+        return Prediction(F.interpolate(network(small).alpha, scale_factor=2))
+
+    red_without_guides.spec = replace(red_without_guides.spec, strategy=strategy)
+    (rgb,) = pictures(1)
+    halved = cv2.resize(rgb[..., 0] / 255, (16, 8), interpolation=cv2.INTER_AREA)
+    for matter in both(red_without_guides):
+        np.testing.assert_allclose(matter.step(rgb)[0].alpha, halved.repeat(2, 0).repeat(2, 1), atol=1e-5)
 
 
 @pytest.mark.skipif(not devices._cpu_has_bf16(), reason="needs a CPU that multiplies bf16")

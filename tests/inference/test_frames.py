@@ -6,8 +6,8 @@ import torch
 
 from mattecli.errors import UsageError
 from mattecli.inference.frames import follow
+from mattecli.inference.guidance.hints import Hints
 from mattecli.inference.guided import resize
-from mattecli.inference.hints import Hints
 from mattecli.inference.network import Matter
 
 HEIGHT, WIDTH = 40, 64

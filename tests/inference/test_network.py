@@ -11,7 +11,7 @@ import mattecli
 from mattecli import zoo
 from mattecli.errors import UsageError
 from mattecli.inference import devices
-from mattecli.inference.hints import Hints
+from mattecli.inference.guidance.hints import Hints
 from mattecli.inference.network import Matter
 from mattecli.media.photos import read_photo
 from mattecli.zoo.realtime import EXACT, RealTime

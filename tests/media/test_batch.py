@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mattecli.errors import UsageError
-from mattecli.media.batch import Job, existing, plan
+from mattecli.media.batch import Job, existing, numbered, plan
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_link_to_the_input_is_the_input(photos):
 def test_a_device_takes_the_one_photo_and_is_never_in_the_way(photos):
     jobs = plan(["one.jpg"], "/dev/null", suffix=".png", recursive=False, tag="alpha")
     assert jobs == [Job(Path("one.jpg"), Path("/dev/null"))]
-    assert existing(jobs) == []
+    assert existing(jobs) == {}
     with pytest.raises(UsageError, match="one file"):
         planned(["in"], "/dev/null")
 
@@ -127,7 +127,58 @@ def test_same_name_in_one_folder(photos):
 
 def test_existing(photos):
     jobs = plan(["in", "one.jpg"], "out", suffix=".png", recursive=False, tag="alpha")
-    assert existing(jobs) == []
+    assert existing(jobs) == {}
     jobs[1].target.parent.mkdir()
     jobs[1].target.write_bytes(b"")
-    assert existing([*jobs, Job(None, None)]) == [jobs[1]]
+    assert existing([*jobs, Job(None, None)]) == {jobs[1]: jobs[1].target}
+
+
+def series(inputs, output, recursive=False):
+    return plan(inputs, output, suffix=".png", recursive=recursive, tag="alpha", numbered=True)
+
+
+def test_several_files_a_photo(photos):
+    assert series(["one.jpg"], "new/who.webp") == [Job(Path("one.jpg"), Path("new/who.webp"), numbered=True)]
+    assert [job.target for job in series(["in"], "out", recursive=True)] == [
+        Path("out/a.png"),
+        Path("out/b.png"),
+        Path("out/deep/c.png"),
+    ]
+    assert numbered(Path("out/a.b.png"), 12) == Path("out/a.b_12.png")
+
+
+def test_several_files_need_names(photos):
+    for inputs, output in [(["-"], None), (["one.jpg"], "-"), (["one.jpg"], "/dev/null")]:
+        if output != "/dev/null" or Path(output).exists():
+            with pytest.raises(UsageError, match="Several files"):
+                series(inputs, output)
+
+
+def test_a_series_may_lie_beside_its_photo_but_never_on_another(photos):
+    assert [job.target for job in series(["in/a.png"], "in")] == [Path("in/a.png")]
+    Path("in/a_2.png").write_bytes(b"x")
+    assert series(["in/a.png"], "in/")
+    with pytest.raises(UsageError, match=r"in/a_2\.png is an input"):
+        series(["in"], "in")
+    with pytest.raises(UsageError, match="both write"):
+        series(["in/a.png", "in/deep/a.jpg"], "out")
+
+
+def test_a_series_exists_when_one_of_its_files_does(photos):
+    jobs = series(["in"], "out")
+    Path("out").mkdir()
+    for name in ("a.png", "a_0.png", "a_x.png", "a_1.jpg", "b_3_4.png"):
+        Path("out", name).write_bytes(b"")
+    assert existing(jobs) == {}
+    for name in ("b_3.png", "b_12.png"):
+        Path("out", name).write_bytes(b"")
+    assert existing(jobs) == {jobs[1]: Path("out/b_12.png")}
+
+
+def test_a_second_run_does_not_eat_the_first_ones_series(photos):
+    before = planned(["in"], None)
+    for name in ("in/a_alpha_1.png", "in/a_alpha_2.png"):
+        Path(name).write_bytes(b"")
+    assert planned(["in"], None) == before
+    Path("in/stray_alpha_1.png").write_bytes(b"")
+    assert "in/stray_alpha_1.png" in planned(["in"], None)

@@ -10,6 +10,7 @@ import torch
 from mattecli import zoo
 from mattecli.errors import UsageError
 from mattecli.mixing.batch import Batch, Label
+from mattecli.zoo.spec import infer
 
 LARGE = 45_000_000
 
@@ -134,7 +135,7 @@ def test_a_batch_of_two_equals_two_of_one(network):
 def test_odd_photos_through_the_size_rule(network, photo):
     network.eval()
     height, width = network.spec.size(*photo, 64)
-    prediction = network(**feed(network.spec.needs, 1, height, width))
+    prediction = infer(network, **feed(network.spec.needs, 1, height, width))
     assert prediction.alpha.shape == (1, 1, height, width)
     assert prediction.alpha.isfinite().all()
     assert 0 <= prediction.alpha.min() and prediction.alpha.max() <= 1

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from mattecli import zoo
 from mattecli.errors import UsageError
+from mattecli.inference.network import Matter
 from mattecli.mixing.batch import Batch, Label
 from mattecli.zoo import checkpoints, gfm
 from mattecli.zoo.encoders import imagenet
@@ -187,17 +188,35 @@ def test_two_at_once_and_other_sizes(rim):
 @pytest.mark.parametrize(
     "name, photo, size, seen",
     [
-        ("gfm-tt-r34", (1080, 1920), None, (512, 960)),
-        ("gfm-tt-r34", (2160, 3840), None, (512, 960)),
-        ("gfm-tt-r34", (1000, 9000), None, (480, 1600)),
-        ("gfm-tt-r34", (50, 70), None, (32, 32)),
-        ("gfm-tt-r34", (1080, 1920), 720, (704, 1280)),
-        ("gfm-tt-r34", (300, 400), 720, (288, 384)),
+        ("gfm-tt-r34", (1081, 1921), None, (1080, 1919)),
+        ("gfm-ft-r34", (2160, 3840), None, (1080, 1920)),
+        ("gfm-tt-r34", (1, 9000), None, (1, 9000)),
+        ("gfm-tt-r34", (50, 70), None, (50, 70)),
+        ("gfm-tt-r34", (1080, 1920), 720, (720, 1280)),
+        ("gfm-bt-r34", (300, 400), 720, (300, 400)),
+        ("gfm-tt-r34", (3000, 4000), 2000, (1080, 1440)),
         ("gfm-rim-r34", (1080, 1920), None, (352, 640)),
+        ("gfm-rim-r34", (1000, 9000), None, (320, 1600)),
+        ("gfm-rim-r34", (50, 70), None, (32, 32)),
+        ("gfm-rim-r34", (1080, 1920), 720, (704, 1280)),
+        ("gfm-rim-r34", (300, 400), 720, (288, 384)),
     ],
 )
 def test_the_published_size_rule(name, photo, size, seen):
     assert hollow(name).spec.size(*photo, size) == seen
+
+
+def test_inference_is_hybrid_at_the_size_rule(released):
+    """Photos too large are shrunk once, and the alpha is as large as what the strategy was given."""
+    _, _, network = released
+    rgb = np.random.default_rng(0).integers(0, 255, (97, 130, 3), dtype=np.uint8)
+    matter = Matter(network, "cpu", "fp32", engine="torch")
+    image = torch.from_numpy(rgb.transpose(2, 0, 1))[None] / 255
+    with torch.inference_mode():
+        expected, alone = hybrid(network, image).alpha, network(image[..., :96, :128]).alpha
+    found = matter.predict(rgb).alpha
+    np.testing.assert_allclose(found, expected[0, 0], atol=1e-4)
+    assert np.abs(found[:96, :128] - alone[0, 0].numpy()).max() > 1e-3
 
 
 def skimage_resize(x, size):

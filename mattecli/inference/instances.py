@@ -1,0 +1,209 @@
+"""The people of one picture, told apart: each one's alpha, and together the whole.
+
+Networks that tell people apart give an alpha for each (`Coarse.instances`). For all others people are what hangs
+together in the matte, so that those who touch stay together; small pieces belong to the nearest. Either way every
+point gets shares of the people at the network's size, refined along the picture's edges as the alpha was (`guided`)
+where people may touch, and a person's alpha is their share of the whole at full size. So the people's alphas add up
+to the whole, but for what a network found and is too small for a person.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mattecli.errors import InputError, UsageError
+from mattecli.inference.coarse import Coarse
+from mattecli.inference.guided import Floats, Picture, resize
+from mattecli.inference.output import PRESENT
+
+Labels = NDArray[np.int32]
+"""`[h, w]`: whose a point is; 0 nobody's."""
+
+SMALLEST, TINY = 1000, 0.01
+"""Pixels below which what a network found is no person (the rule of E2E-HIM's authors); of tiny pictures, a share."""
+PART, SHARE = 0.005, 0.05
+"""Of the picture, and of the largest person, below which what hangs together is no person of its own."""
+FAINT = 0.01
+"""Alpha below which a point is shared out by who is nearest."""
+LARGEST = 1280
+"""The longer side at which people are told apart, at most; a network may have seen more."""
+
+
+class People:
+    """Those in the picture `rgb` `HxWx3` whose answer is `coarse` and whose alpha `HxW` is `alpha`, largest first.
+
+    >>> alpha = coarse.at(rgb)
+    >>> people = People(coarse, rgb, alpha)
+    >>> cutouts = [people.alpha(index) for index in range(len(people))]
+
+    `areas` are the sums of their alphas in pixels of the picture, `scores` the network's own in [0, 1], None where
+    it has none.
+    """
+
+    def __init__(self, coarse: Coarse, rgb: Picture, alpha: Floats) -> None:
+        self._rgb, self._whole, self._touching = rgb, alpha, coarse.instances is not None
+        self._seen = resize(coarse.seen, *_bounded(*coarse.seen.shape[:2]))
+        small = _shrunk(alpha, self._seen)
+        pixels = alpha.size / small.size
+        scores: Sequence[float | None]
+        if coarse.instances is None:
+            planes = _connected(small)
+            scores = [None] * len(planes)
+        else:
+            planes, scores = _found(coarse.instances, coarse.scores, small, min(SMALLEST / pixels, TINY * small.size))
+        areas = planes.sum((1, 2)) * pixels
+        order = [0, *(1 + np.argsort(-areas[1:], kind="stable"))]
+        self.areas = [float(areas[number]) for number in order[1:]]
+        self.scores = [scores[number] for number in order[1:]]
+        self._planes = planes[order]
+        self._shares = _shares(self._planes)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the picture."""
+        height, width = self._whole.shape
+        return height, width
+
+    def __len__(self) -> int:
+        return len(self.areas)
+
+    def alpha(self, index: int) -> Floats:
+        """The alpha `HxW` in [0, 1] of one of them, at the picture's size."""
+        return self._whole * self._refined(1 + index) / self._total
+
+    def at(self, x: float, y: float) -> int | None:
+        """Who has the largest alpha at a point, in shares of the width and height; None where nobody is."""
+        height, width = self._seen.shape[:2]
+        here = self._planes[1:, min(int(y * height), height - 1), min(int(x * width), width - 1)]
+        return int(here.argmax()) if here.max(initial=0) >= PRESENT else None
+
+    def _refined(self, plane: int) -> Floats:
+        """A plane of the shares at the picture's size; between people who don't touch no edge needs to be found."""
+        share = self._shares[plane]
+        flat = None if self._touching else (np.zeros((3, *share.shape), np.float32), share)
+        return Coarse(share, self._seen, flat).at(self._rgb)
+
+    @cached_property
+    def _total(self) -> Floats | float:
+        """What the refined shares add up to: 1 but where some were clipped to [0, 1], nowhere 0."""
+        if not self._touching:
+            return 1.0
+        total = self._refined(0)
+        for plane in range(1, len(self._shares)):
+            total = total + self._refined(plane)
+        return total
+
+
+def _bounded(height: int, width: int) -> tuple[int, int]:
+    scale = min(1, LARGEST / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _shrunk(plane: Floats, like: Picture) -> Floats:
+    """`plane` at the size of `like`, every point the mean of what it covers."""
+    height, width = like.shape[:2]
+    smaller = height * width < plane.size
+    return cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+
+
+def _found(
+    instances: Floats, scores: Floats | None, small: Floats, smallest: float
+) -> tuple[Floats, list[float | None]]:
+    """Alphas `[1 + K, h, w]` of nobody and of the people that the network found, at most `small`, and their scores."""
+    planes = np.stack([_shrunk(plane, small) for plane in instances])
+    planes *= small / np.maximum(planes.sum(0), np.maximum(small, 1e-6))
+    kept = planes.sum((1, 2)) >= smallest
+    known = [None] * len(planes) if scores is None else [float(score) for score in scores]
+    nobody = planes[~kept].sum(0, keepdims=True)
+    return np.concatenate((nobody, planes[kept])), [None, *(known[index] for index in np.flatnonzero(kept))]
+
+
+def _connected(small: Floats) -> Floats:
+    """Alphas `[1 + K, h, w]` of nobody and of the people, each of whom hangs together in the matte `small`."""
+    count, parts, facts, _ = cv2.connectedComponentsWithStats((small > 0.5).astype(np.uint8))
+    areas = facts[1:, cv2.CC_STAT_AREA]
+    large = areas >= max(PART * small.size, SHARE * areas.max(initial=0))
+    numbers = np.zeros(count, np.int32)
+    numbers[1:][large] = np.arange(1, 1 + large.sum())
+    owners = _nearest(_with_pieces(numbers[parts], small))
+    return np.stack([small * (owners == number) for number in range(1 + large.sum())])
+
+
+def _with_pieces(people: Labels, small: Floats) -> Labels:
+    """`people`, and the loose pieces of the matte `small`, each given whole to who is nearest to most of it."""
+    owners, several = _nearest(people), 1 + int(people.max())
+    count, pieces = cv2.connectedComponents((small > PRESENT).astype(np.uint8))
+    votes = np.bincount((pieces * several + owners).ravel(), small.ravel(), count * several).reshape(count, several)
+    loose = ~np.isin(pieces, [0, *np.unique(pieces[people > 0])])
+    return np.where(loose, votes.argmax(1)[pieces], people).astype(np.int32)
+
+
+def _nearest(seeds: Labels) -> Labels:
+    """Every point's nearest label that is not 0; all 0 where there is none."""
+    if not seeds.any():
+        return seeds
+    free = (seeds == 0).astype(np.uint8)
+    _, pixels = cv2.distanceTransformWithLabels(free, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL)
+    names = np.zeros(int(pixels.max()) + 1, np.int32)
+    names[pixels[free == 0]] = seeds[free == 0]
+    return names[pixels]
+
+
+def _shares(planes: Floats) -> Floats:
+    """Of alphas `[1 + K, h, w]` each one's share of every point, which add up to 1."""
+    whole = planes.sum(0)
+    count = len(planes)
+    seeds = np.where(whole > PRESENT, planes.argmax(0), -1).astype(np.int32)
+    owners = _nearest((1 + seeds).astype(np.int32)) - 1
+    nearest = (owners == np.arange(count)[:, None, None]).astype(np.float32)
+    nearest[0] += owners < 0
+    return np.asarray((planes + FAINT * nearest) / (whole + FAINT), np.float32)
+
+
+Choice = Callable[[People, str], Sequence[int]]
+"""Which people of a picture of that name to keep; may raise InputError."""
+
+
+def everyone(people: People, name: str) -> Sequence[int]:
+    """A `Choice`."""
+    return range(len(people))
+
+
+def parse_pick(text: str) -> Choice:
+    """One of them: `2` is the second by size, `830,412` (pixels) or `0.3,0.5` (shares, both at most 1) who is there.
+
+    Raises UsageError.
+    """
+    length = r"\s*(\d+(?:\.\d*)?|\.\d+)\s*"
+    if re.fullmatch(r"0*[1-9]\d*", text):
+        return partial(_by_number, int(text))
+    if found := re.fullmatch(f"{length},{length}", text):
+        return partial(_by_place, float(found[1]), float(found[2]))
+    raise UsageError(f"--pick {text} names nobody; give a number from 1, or a point x,y in pixels or shares (0.3,0.5).")
+
+
+def _by_number(number: int, people: People, name: str) -> Sequence[int]:
+    if number > len(people):
+        raise InputError(f"{name}: there is no number {number} to pick; {_count(people)} found.")
+    return [number - 1]
+
+
+def _by_place(x: float, y: float, people: People, name: str) -> Sequence[int]:
+    height, width = people.size
+    shares = max(x, y) <= 1
+    if not shares and (x >= width or y >= height):
+        raise InputError(f"{name}: {x:g},{y:g} lies outside the photo, which has {width} x {height} pixels.")
+    found = people.at(x, y) if shares else people.at((x + 0.5) / width, (y + 0.5) / height)
+    if found is None:
+        raise InputError(f"{name}: nobody is at {x:g},{y:g}; {_count(people)} found.")
+    return [found]
+
+
+def _count(people: People) -> str:
+    return {0: "nobody was", 1: "one person was"}.get(len(people), f"{len(people)} people were")
