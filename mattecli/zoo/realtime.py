@@ -22,7 +22,7 @@ Budget at 512 × 512 (multiply-adds; parameters; activations written, fp32):
     context    0.01 G  0.07 M   0.1 MB
     decoder    2.0 G   0.56 M   22 MB
     guidance   0.05 G  0.6 k    7 MB
-    recall     0.09 G  5.3 k    8 MB (from the second frame on)
+    recall     0.10 G  5.8 k    8 MB (from the second frame on)
     sum        4.6 G   3.4 M    64 MB
 
 Measured at 512 × 512 in one run beside RVM-MobileNetV3 (8.0 G), two cores with AVX512-BF16, median ms: eager fp32 55
@@ -53,6 +53,8 @@ from mattecli.zoo.spec import Prediction, Spec, long_side
 MULTIPLE = 32
 EXACT = 3
 """Stages of the encoder that stay in fp32 under autocast: 16 bits would be coarser than the photo."""
+KEPT = 0.85
+"""Bound of the share of the last frame that the recall keeps: what was wrong is forgotten within half a second."""
 STEEPEST = 4.0
 """Bound of the slope: alpha goes from 0 to 1 over a quarter of a colour's range at the least."""
 
@@ -172,7 +174,7 @@ class Recall(nn.Module):
         signs = F.avg_pool2d(torch.cat((*mattes, 10 * _lengths(changes.abs())), 1), 2)
         looked = F.relu(self.look(torch.cat((x, signs.to(x.dtype), 10 * _lengths(calm).to(x.dtype)), 1)))
         share, correction = (4 * self.gate(looked).float()).chunk(2, 1)
-        both = torch.cat((share.sigmoid(), correction / 4), 1)
+        both = torch.cat((share.sigmoid().clamp(max=KEPT), correction / 4), 1)
         share, correction = F.interpolate(both, scale_factor=2.0, mode="bilinear").chunk(2, 1)
         return share, correction
 
