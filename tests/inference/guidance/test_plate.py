@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tests.inference.guidance.test_aligning import MOVED, camera, view, with_subject
 
 from mattecli.errors import InputError, UsageError
 from mattecli.inference.guidance.hints import NOTHING, Hints
@@ -17,6 +16,7 @@ from mattecli.media.batch import Job
 from mattecli.media.clips.frame import Colour, Format, Frame
 from mattecli.media.clips.reading import open_clip
 from mattecli.media.photos import Photo
+from tests.inference.guidance.test_aligning import MOVED, camera, view, with_subject
 from tests.media.clips.making import make_clip
 
 
