@@ -68,15 +68,21 @@ def sobel(x: Tensor) -> Tensor:
 
 
 def temporal(prediction: Tensor, target: Tensor, weight: Tensor, frames: int) -> Tensor:
-    """dtSSD's: the root of the mean squared error of alpha's change, averaged over all pairs of neighbouring frames.
+    """Mean squared error of the change from each frame to the next; the maps hold all first frames first."""
+    return mean(*_changes(prediction - target, weight, frames))
 
-    The maps hold all first frames first.
-    """
-    clips = (prediction - target).view(frames, -1, *target.shape[1:])
-    known = weight.view(frames, -1, *target.shape[1:])
-    both = torch.minimum(known[1:], known[:-1])
-    squares = ((clips[1:] - clips[:-1]).square() * both).flatten(2).sum(2) / both.flatten(2).sum(2).clamp(min=1)
-    return (squares + 1e-8).sqrt().mean()
+
+def flicker(prediction: Tensor, target: Tensor, weight: Tensor, frames: int) -> Tensor:
+    """As `temporal`, but dtSSD's: the root of each pair of frames, then the mean of the pairs."""
+    squares, known = _changes(prediction - target, weight, frames)
+    pairs = (squares * known).flatten(2).sum(2) / known.flatten(2).sum(2).clamp(min=1)
+    return (pairs + 1e-8).sqrt().mean()
+
+
+def _changes(error: Tensor, weight: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    """Squared, and where both frames are known: `[frames - 1, N, C, H, W]`."""
+    clips, known = (x.view(frames, -1, *x.shape[1:]) for x in (error, weight))
+    return (clips[1:] - clips[:-1]).square(), torch.minimum(known[1:], known[:-1])
 
 
 def blur(x: Tensor) -> Tensor:

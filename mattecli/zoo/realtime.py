@@ -298,7 +298,7 @@ class RealTime(nn.Module):
         target, sure = _area(batch.alpha, maps["coarse"]), _area(known, maps["coarse"])
         terms["dice"] = 0.25 * losses.dice(maps["coarse"].sigmoid(), target, sure)
         if prediction.frames > 1:
-            terms["temporal"] = 5 * losses.temporal(prediction.alpha, batch.alpha, known, prediction.frames)
+            terms["temporal"] = 5 * losses.flicker(prediction.alpha, batch.alpha, known, prediction.frames)
         if "boundary" in maps:
             matte = (batch.label == Label.MATTE).float().view(-1, 1, 1, 1) * _area(known, maps["boundary"])
             target = _area(edge, maps["boundary"])
