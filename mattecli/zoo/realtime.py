@@ -25,11 +25,11 @@ Budget at 512 × 512 (multiply-adds; parameters; activations written, fp32):
     recall     0.10 G  5.8 k    8 MB (from the second frame on)
     sum        4.6 G   3.4 M    64 MB
 
-Measured at 512 × 512 in one run beside RVM-MobileNetV3 (8.0 G), two cores with AVX512-BF16, median ms: eager fp32 55
-(RVM 212), eager bf16 40 (174), OpenVINO f32 50 (102), OpenVINO bf16 32 (53; the exact stages cost a fifth). At the 430
+Measured at 512 × 512 in one run beside RVM-MobileNetV3 (8.0 G), two cores with AVX512-BF16, median ms: eager fp32 66
+(RVM 258), eager bf16 49 (234), OpenVINO f32 60 (122), OpenVINO bf16 37 (67; the exact stages cost a fifth). At the 430
 GFLOP/s (fp32) and 900 (bf16) that dense 3×3 convolutions reach there, the arithmetic alone would take 21 and 10 ms. In
-bf16 alpha stays within 2/255 of fp32 on 99.9 % of the pixels of each of 16 photos, at most 2.9/255 off anywhere (with
-two exact stages 5.7, with four no better than with three).
+bf16 alpha stays within 1.5/255 of fp32 on 99.9 % of the pixels of each of 16 photos, at most 2.2/255 off anywhere (with
+two exact stages 4.4 and 8.6).
 
 Training adds a boundary head (the teacher's α′ of Matte Label Blending) and a semantic head at 1/8; `fuse` drops
 both and folds the normalisations.

@@ -23,7 +23,8 @@ PATIENCE = 120
 
 def start(*command: str, **environment: str) -> subprocess.Popen[bytes]:
     path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen([sys.executable, *command], env={**os.environ, "PYTHONPATH": path, **environment})
+    environment = {**os.environ, "PYTHONPATH": path, **environment}
+    return subprocess.Popen([sys.executable, *command], env=environment, start_new_session=True)
 
 
 def state(folder: Path) -> Checkpoint:
@@ -92,7 +93,7 @@ def test_killed_and_resumed_is_bit_for_bit_the_unbroken_training(tiny, tmp_path:
     try:
         wait_for_step(process, tmp_path, 6)
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # with its worker, which hangs
         process.wait()
     assert process.returncode == -signal.SIGKILL
     assert state(tmp_path).step < 12
