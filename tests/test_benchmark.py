@@ -52,6 +52,23 @@ def test_the_figures_of_a_network():
     assert sum(steps) == 6
 
 
+class Queries(Tiny):
+    """A module whose input is a parameter, as transformers' learned queries are."""
+
+    def __init__(self):
+        super().__init__()
+        self.queries, self.project = nn.Parameter(torch.zeros(1, 4)), nn.Linear(4, 1)
+
+    def forward(self, image, *, trimap=None, background=None, state=None):
+        return Prediction(super().forward(image).alpha + self.project(self.queries))
+
+
+def test_learned_queries_are_counted_too():
+    variant = Variant("queries", 32, 32, batch=1, precision="fp32", device="cpu")
+    (result,) = bench([variant], runs=1, create=lambda name: Queries())
+    assert result.error is None and result.macs == 27 * 32 * 32 + 4
+
+
 def test_a_network_is_fused_when_it_can_be():
     (result,) = bench([Variant("x", 32, 32)], runs=1, create=lambda name: Fused())
     assert result.parameters == 27 and result.quartiles == (result.seconds, result.seconds)
