@@ -188,7 +188,7 @@ def _inputs(network: nn.Module, variant: Variant, device: torch.device, batch: i
 
 
 def _macs(network: nn.Module, inputs: dict[str, Tensor]) -> int:
-    network.requires_grad_(False)  # the counter fails at parameters that a module gets as its input
+    network.requires_grad_(False)  # the counter fails at views of parameters that a module gets
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         network(**inputs)

@@ -25,7 +25,7 @@ Budget at 512 × 512 (multiply-adds; parameters; activations written, fp32):
     recall     0.10 G  5.8 k    8 MB (from the second frame on)
     sum        4.6 G   3.4 M    64 MB
 
-Share of the time of a frame in a clip, eager fp32: encoder 38 %, context 0.5 %, decoder 41 %, guidance and the upsampling
+Share of the time of a frame in a clip, eager fp32: encoder 38 %, context 0.5 %, decoder 41 %, guidance and upsampling
 to full size 12 %, recall 8 %.
 
 Measured at 512 × 512 in one run beside RVM-MobileNetV3 (8.0 G), two cores with AVX512-BF16, median ms: eager fp32 66
