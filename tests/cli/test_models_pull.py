@@ -21,6 +21,7 @@ from mattecli import zoo
 from mattecli.cli import app, models
 from mattecli.errors import UsageError
 from mattecli.zoo import cache, download, registry
+from tests.zoo.making import card
 
 BLOCK = 1000
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -105,15 +106,9 @@ def address(served, monkeypatch, tmp_path):
 
 
 def publish(monkeypatch, address, **changes):
-    tiny = zoo.Card(
-        name="tiny",
-        builder="torch.nn:Linear",
+    tiny = card(
         options={"in_features": 60, "out_features": 60},
-        paper="None",
-        year=2026,
-        inputs="image",
         parameters=3660,
-        code_licence="MIT",
         weights_licence="for research only",
         terms="non-commercial",
         address=address,

@@ -4,7 +4,6 @@ import json
 import pickle
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,28 +15,13 @@ from mattecli import zoo
 from mattecli.cli import app
 from mattecli.errors import InputError, UsageError
 from mattecli.zoo import cache, checkpoints, registry
+from tests.zoo.making import card
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("MATTECLI_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-def card(**changes):
-    made = zoo.Card(
-        name="tiny",
-        builder="torch.nn:Linear",
-        options={"in_features": 3, "out_features": 2},
-        paper="None",
-        year=2026,
-        inputs="image",
-        parameters=8,
-        code_licence="MIT",
-        weights_licence="MIT",
-        address="https://example.org/tiny.pth",
-    )
-    return replace(made, **changes)
 
 
 @pytest.fixture
