@@ -4,13 +4,14 @@ A source is a folder; its kind says what lies in it:
 
     mattes       images/ + alphas/ (+ foregrounds/: clean colours for composition)
     masks        images/ + masks/
+    trimaps      images/ + trimaps/ (255 subject, 0 background, else unknown), from the folder `labels` if there is one
     boxes        images/ + boxes/: NAME.txt, a line "x0 y0 x1 y1" (shares of the picture) a person
     rgba         pictures with an alpha channel
     backgrounds  pictures without subject: alpha is 0 everywhere
     unlabelled   images/: they teach only through a teacher's pseudo-labels
 
 `labels` names another folder that holds alphas/ and foregrounds/ made for the same images
-(`python -m mattecli.mixing.prepare`).
+(`python -m mattecli.mixing.prepare`), or trimaps/ (`self_training` of a recipe).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from mattecli.media.photos import READABLE
 from mattecli.mixing.batch import Label
 from mattecli.mixing.labels import without_specks
 
-Kind = Literal["mattes", "masks", "boxes", "rgba", "backgrounds", "unlabelled"]
+Kind = Literal["mattes", "masks", "trimaps", "boxes", "rgba", "backgrounds", "unlabelled"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 Pixels = NDArray[np.uint8]
@@ -49,7 +50,7 @@ class Source:
     holdout: int = 0
     """Photos whose file number is divisible by this are never trained on; 0 keeps none aside."""
     labels: str = ""
-    """Folder with alphas/ and foregrounds/ for this source's images, relative to the manifest's `prepared` folder."""
+    """Folder with labels made for these images (see above), relative to the manifest's `prepared` folder."""
     match: str = "*"
     """Only photos whose name (without suffix) fits this pattern."""
     exclude: str = ""
@@ -129,6 +130,9 @@ def _item(source: Source, image: Path, folder: Path, prepared: Path) -> Item | N
         mask = _sibling(folder / "masks", image.stem)
         return Item(source, image, mask) if mask else None
     labels = prepared / source.labels if source.labels else folder
+    if source.kind == "trimaps":
+        trimap = _sibling(labels / "trimaps", image.stem)
+        return Item(source, image, trimap) if trimap else None
     alpha = _sibling(labels / "alphas", image.stem)
     return Item(source, image, alpha, _sibling(labels / "foregrounds", image.stem)) if alpha else None
 
@@ -162,6 +166,8 @@ def read(item: Item) -> Picture:
         raise InputError(f"{item.label} is {alpha.shape[::-1]}, but its photo is {rgb.shape[1::-1]}.")
     if kind == "masks":
         return Picture(rgb, Label.MASK, np.where(without_specks(alpha > 0), 255, 0).astype(np.uint8))
+    if kind == "trimaps":
+        return Picture(rgb, Label.MASK, alpha)
     foreground = _decode(item.foreground, cv2.IMREAD_COLOR_RGB) if item.foreground else None
     return Picture(rgb, Label.MATTE, alpha, foreground)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mattecli.training.journal import Event, Note, Progress, Report, Validated, sentence
 from mattecli.training.recipe import Recipe, check_files, packaged, read_recipe
@@ -35,10 +36,20 @@ def check_recipes(recipes: Sequence[Recipe], resume: bool = False) -> None:
             raise UsageError(f"Two recipes write to {recipe.output}: give each its own output.")
         check_files(recipe, promised)
         zoo.card(recipe.model)
-        Mixture(data_settings(recipe.data), recipe.root, recipe.seed)
+        Mixture(data_settings(_without_promised(recipe)), recipe.root, recipe.seed)
         if (recipe.output / "last.ckpt").exists() and not resume:
             raise UsageError(f"{recipe.output} already holds a training: --resume it or choose another --output.")
         promised.append(recipe.best)
+
+
+def _without_promised(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's data, less the sources of trimaps that `self_training` is still to make."""
+    promised = recipe.self_training and not (recipe.marked / "trimaps").is_dir()
+    sources = recipe.data.get("sources", [])
+    if not promised or not isinstance(sources, list):
+        return recipe.data
+    kept = [s for s in sources if not (s.get("kind") == "trimaps" and s.get("labels") == recipe.self_training)]
+    return {**recipe.data, "sources": kept}
 
 
 def train(recipe: Recipe, report: Report | None = None, *, resume: bool = False) -> dict[str, float]:
@@ -55,15 +66,23 @@ def train(recipe: Recipe, report: Report | None = None, *, resume: bool = False)
     import torch
 
     from mattecli import zoo
+    from mattecli.inference.network import Matter
     from mattecli.mixing.sampling import Mixture, data_settings
     from mattecli.training.loop import Training
     from mattecli.training.processes import joined
+    from mattecli.training.self_training import mark
+
+    say = report or (lambda event: None)
 
     check_files(recipe)
-    source = Mixture(data_settings(recipe.data), recipe.root, recipe.seed)
     torch.manual_seed(recipe.seed)
     network = zoo.load(recipe.model, recipe.init) if recipe.init else zoo.create(recipe.model)
     teacher = zoo.load(recipe.blend.model, recipe.blend.teacher) if recipe.blend else None
     with joined(recipe.run.device) as processes:
+        if recipe.self_training and processes.rank == 0:
+            matter = Matter(recipe.model, str(processes.device), weights=recipe.init)
+            mark(recipe.root / recipe.self_training, recipe.marked, matter, lambda text: say(Note(0, text)))
+        processes.wait()
+        source = Mixture(data_settings(recipe.data), recipe.root, recipe.seed)
         training = Training(recipe, network, source, report, processes=processes, teacher=teacher, resume=resume)
         return training.run()

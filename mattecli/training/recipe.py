@@ -67,6 +67,8 @@ class Recipe:
 
     `data` is handed to `mattecli.mixing` as it stands, less its `root`. `learns` are patterns of the names of the
     parameters that are trained (`recall.*`); the others, and the running statistics beside them, stay as in `init`.
+    `self_training` is a folder under `root` with images/ and boxes/: before the first step the network of `init` marks
+    the people in it, as trimaps/ in the folder of that name under `data.prepared`, for a source of the kind `trimaps`.
     """
 
     model: str
@@ -76,9 +78,15 @@ class Recipe:
     root: Path = Path()
     init: str = ""
     learns: tuple[str, ...] = ("*",)
+    self_training: str = ""
     seed: int = 0
     run: RunSettings = field(default_factory=RunSettings)
     blend: BlendSettings | None = None
+
+    @property
+    def marked(self) -> Path:
+        """Where `self_training` puts its trimaps/."""
+        return Path(self.data.get("prepared", "")) / self.self_training
 
     @property
     def best(self) -> Path:
@@ -139,6 +147,8 @@ def check_files(recipe: Recipe, promised: Collection[Path] = ()) -> None:
     """Raise `UsageError` unless the recipe's folders and files are there or `promised` by earlier recipes."""
     if not recipe.root.is_dir():
         raise UsageError(f"The data folder {recipe.root} does not exist: name it with --data or data.root.")
+    if recipe.self_training and not (recipe.root / recipe.self_training / "boxes").is_dir():
+        raise UsageError(f"self_training names {recipe.root / recipe.self_training}, which has no folder boxes/.")
     for key, name in (("init", recipe.init), ("blend.teacher", recipe.blend.teacher if recipe.blend else "")):
         if name and not Path(name).is_file() and Path(name).resolve() not in {p.resolve() for p in promised}:
             raise UsageError(f"{key} names {name}, which does not exist: train it first or correct the path.")
@@ -214,6 +224,7 @@ def _value(hint: Any, value: Any, path: Path, key: str) -> Any:
 def _check_ranges(recipe: Recipe, path: Path) -> None:
     o, r = recipe.optimizer, recipe.run
     rules = {
+        "self_training asks init for its people, so init must be given": bool(recipe.init or not recipe.self_training),
         "seed must be 0 or more": recipe.seed >= 0,
         "optimizer.steps must be 1 or more": o.steps >= 1,
         "optimizer.lr must be above 0": o.lr > 0,
