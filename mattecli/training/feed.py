@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -95,3 +97,5 @@ def _start_worker(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(1)
+    # Python's own end would kill the thread that hands over batches in the midst of torch's code, which aborts.
+    atexit.register(os._exit, 0)
