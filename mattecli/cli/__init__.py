@@ -43,6 +43,9 @@ def _options(
 
 def main() -> None:
     """What `mattecli` and `python -m mattecli` run. Exits with 0, 1 (some inputs failed), 2 (wrong use) or 130."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell (<&-, >&-)
+            setattr(sys, name, io.TextIOWrapper(io.BytesIO()))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names and signs that the terminal's encoding lacks

@@ -192,7 +192,7 @@ def _run(
         report = score(found, progress=advance)
     if json:
         emit_json({("data" if about else "predictions"): name, **about, **report.record(per_image)})
-    else:
+    elif report.rows:
         _print(name, report, per_image)
     source = ("clip" if report.unit == "clips" else "photo") if about else "prediction"
     _complain(name, report, source, quiet)
@@ -230,6 +230,6 @@ def _complain(name: str, report: Report, source: str, quiet: bool) -> None:
     if len(problems) > SHOWN:
         complain(f"{name}: {len(problems) - SHOWN} more could not be scored (--json lists them).")
     if problems:
-        complain(f"{name}: the means leave {len(problems)} of {report.expected} images out.")
+        complain(f"{name}: the means leave {len(problems)} of {report.expected} {report.unit} out.")
     if report.surplus and not quiet:
         say(f"{name}: without ground truth, so left out: {len(report.surplus)}.", "yellow")

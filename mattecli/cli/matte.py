@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mattecli.media.batch import Job
 
 Kind = Literal["alpha", "cutout", "foreground", "composite"]
+MARGIN = 0.05
 
 
 def matte(
@@ -49,7 +51,12 @@ def matte(
     ] = "png",
     bit_depth: Annotated[int, typer.Option(metavar="8|16", help="Bits a channel.")] = 8,
     crop: Annotated[bool, typer.Option("--crop", help="Cut to the subject's box.")] = False,
-    margin: Annotated[float, typer.Option(min=0, max=100, help="Room around the box, as a share of it.")] = 0.05,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=100, help="Room that --crop leaves around the box, as a share of it.", show_default=str(MARGIN)
+        ),
+    ] = None,
     instances: Annotated[
         bool,
         typer.Option("--instances", help="One file a person, the largest first: NAME_1.png, NAME_2.png and so on."),
@@ -104,7 +111,7 @@ def matte(
 
     mattecli matte photos/ -o mattes/ --recursive --skip-existing
 
-    mattecli matte photo.jpg -o beach.jpg --bg beach.jpg
+    mattecli matte photo.jpg -o new.jpg --bg beach.jpg
 
     mattecli matte photo.jpg -o alpha.png --model closed-form --trimap trimap.png
 
@@ -125,8 +132,16 @@ def matte(
         raise UsageError("--output composite needs --bg COLOUR, IMAGE or blur[:R], and only composites have a --bg.")
     if instances and pick is not None:
         raise UsageError("--instances writes everybody, --pick one; choose one of them.")
+    if margin is not None and not crop:
+        raise UsageError("--margin goes with --crop.")
+    if crop and margin is None:
+        margin = MARGIN
+    if not quiet:
+        _tell_left_out(inputs, recursive)
     jobs, skipped = _plan(inputs, out, kind, format, bit_depth, recursive, overwrite, skip_existing, instances)
-    settings = _output(kind, bg, bit_depth, margin if crop else None, format, instances, pick)
+    if bg is not None:
+        _spare(bg, jobs)
+    settings = _output(kind, bg, bit_depth, margin, format, instances, pick)
     if skipped and not quiet:
         say(f"{skipped} skipped: their outputs exist.")
     if not jobs:
@@ -169,6 +184,14 @@ def matte(
         raise typer.Exit(1)
 
 
+def _tell_left_out(inputs: Sequence[str], recursive: bool) -> None:
+    from mattecli.media.batch import left_out
+
+    if others := left_out(inputs, recursive):
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+        say(f"Left out, since they can't be read: {kinds}; convert them to JPEG, TIFF or PNG.", "yellow")
+
+
 def _plan(
     inputs: Sequence[str],
     out: str | None,
@@ -198,6 +221,11 @@ def _plan(
         first = next(iter(there.values()))
         raise UsageError(f"{first} exists already{others}; pass --overwrite or --skip-existing.")
     return [job for job in jobs if job not in there], len(there)
+
+
+def _spare(bg: str, jobs: Sequence[Job]) -> None:
+    if Path(bg).is_file() and any(job.target and job.target.exists() and job.target.samefile(bg) for job in jobs):
+        raise UsageError(f"--bg {bg} would be overwritten; choose another output.")
 
 
 def _output(

@@ -12,7 +12,10 @@ Weights = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Weights for it, instead of those that come with it.")
 ]
 Size = Annotated[
-    int | None, typer.Option(min=32, metavar="N", help="Reference length in pixels that it sees pictures at.")
+    int | None,
+    typer.Option(
+        min=32, metavar="N", help="Reference length in pixels it sees pictures at; far from its own it fails."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]

@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import torch
 
-from mattecli.errors import MatteError
+from mattecli.errors import InputError, MatteError
 from mattecli.inference.coarse import Coarse
 from mattecli.inference.guidance.hints import NOTHING, Hints
 from mattecli.inference.instances import Choice, People
@@ -221,8 +221,7 @@ def _write(files: dict[Path | None, bytes]) -> None:
     try:
         for target, data in files.items():
             if target is None:
-                sys.stdout.buffer.write(data)
-                sys.stdout.buffer.flush()
+                _to_stdout(data)
                 continue
             new = not target.exists()
             write_atomic(target, data)
@@ -234,10 +233,20 @@ def _write(files: dict[Path | None, bytes]) -> None:
         raise
 
 
+def _to_stdout(data: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        raise InputError(f"stdout can't be written: {(error.strerror or str(error)).lower()}.") from error
+
+
 def _sentence(job: Job, error: BaseException) -> str:
     name = "stdin" if job.source is None else str(job.source)
     if isinstance(error, MatteError):
         return str(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return f"{name}: not enough memory; try a smaller --size or --device cpu."
+    if isinstance(error, OSError):
+        return f"{name}: {(error.strerror or str(error)).lower()}."
     return f"{name}: {error}"

@@ -3,12 +3,13 @@
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mattecli.errors import UsageError
-from mattecli.media.photos import READABLE, WRITABLE
+from mattecli.media.photos import READABLE, UNREADABLE, WRITABLE
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ def plan(
     recursive: search folders through all their subfolders.
     numbered: a photo may give several files; each job's target gets their numbers.
 
-    A named photo that doesn't exist is still a job, since the others can be done. Raises UsageError before
-    any work: nothing found, one file for several photos, two photos for one file, a target that is one of the
-    sources, several files for stdout or a device.
+    A named photo that doesn't exist is still a job, since the others can be done, and so is a subfolder that
+    may not be read. Raises UsageError before any work: nothing found, one file for several photos, two photos
+    for one file, a target that is one of the sources, several files for stdout or a device.
     """
     if "" in (*inputs, output):
         raise UsageError("A name is empty; give a photo, a folder or a pattern, and -o a file or folder.")
@@ -59,6 +60,13 @@ def plan(
     jobs = list(dict.fromkeys(Job(one.source, target, numbered) for one, target in zip(found, targets, strict=True)))
     _check(jobs)
     return jobs
+
+
+def left_out(inputs: Sequence[str], recursive: bool) -> Counter[str]:
+    """How many photos of the folders among `inputs` can't be read, by suffix (".heic"): none of them is a job."""
+    searched = (names for text in inputs if Path(text).is_dir() for _, names in _walk(Path(text), recursive))
+    suffixes = (Path(name).suffix.lower() for names in searched for name in names)
+    return Counter(suffix for suffix in suffixes if suffix in UNREADABLE)
 
 
 def existing(jobs: Sequence[Job]) -> dict[Job, Path]:
@@ -118,20 +126,33 @@ def _search(root: Path, recursive: bool, tag: str | None, folder: Path | None) -
     """Photos in a folder, without hidden files, an output folder inside it, and what an earlier run wrote
     beside them.
     """
-    own = folder.resolve() if folder is not None else None
-    found = []
-    for here, folders, names in os.walk(root):
-        keep = [name for name in sorted(folders) if recursive and not name.startswith(".")]
-        folders[:] = [name for name in keep if own is None or (Path(here) / name).resolve() != own]
+    found: list[_Found] = []
+
+    def closed(error: OSError) -> None:
+        if (here := Path(error.filename)) == root:
+            raise error
+        found.append(_Found(here, here.relative_to(root), True))
+
+    own_name = re.compile(rf"(.+)_{re.escape(tag)}(?:_[1-9]\d*)?") if tag is not None else None
+    for here, names in _walk(root, recursive, folder, closed):
         stems = {Path(name).stem for name in names}
-        own_name = re.compile(rf"(.+)_{re.escape(tag)}(?:_[1-9]\d*)?") if tag is not None else None
-        for name in sorted(names):
+        for name in names:
             stem, kind = Path(name).stem, Path(name).suffix
             written = own_name is not None and (match := own_name.fullmatch(stem)) and match[1] in stems
-            if kind.lower() in READABLE and not name.startswith(".") and not written:
-                photo = Path(here) / name
-                found.append(_Found(photo, photo.relative_to(root), True))
+            if kind.lower() in READABLE and not written:
+                found.append(_Found(here / name, (here / name).relative_to(root), True))
     return found
+
+
+def _walk(
+    root: Path, recursive: bool, without: Path | None = None, onerror: Callable[[OSError], None] = lambda error: None
+) -> Iterator[tuple[Path, list[str]]]:
+    """Folders and the names of their files, sorted, but for hidden ones and the folder `without`."""
+    own = without.resolve() if without is not None else None
+    for here, folders, names in os.walk(root, onerror=onerror):
+        keep = [name for name in sorted(folders) if recursive and not name.startswith(".")]
+        folders[:] = [name for name in keep if own is None or (Path(here) / name).resolve() != own]
+        yield Path(here), [name for name in sorted(names) if not name.startswith(".")]
 
 
 def _target(
@@ -167,5 +188,8 @@ def _check(jobs: list[Job]) -> None:
             raise UsageError(f"{source} is an input and would be overwritten; choose another output.")
         if goal in taken:
             first = taken[goal].source or "stdin"
-            raise UsageError(f"{first} and {job.source or 'stdin'} would both write {job.target}; rename one of them.")
+            raise UsageError(
+                f"{first} and {job.source or 'stdin'} would both write {job.target}; rename one of them, or do them in "
+                "two runs with an -o each."
+            )
         taken[goal] = job

@@ -15,7 +15,7 @@ Tags: TypeAlias = dict[int, "tuple[int, bytes | Tags]"]
 """Tag -> (type, little-endian value bytes) or (type, the tags of the directory it points at)."""
 
 _ORIENTATION, _THUMBNAIL_OFFSET, _THUMBNAIL_LENGTH = 274, 513, 514
-_EXTRA_SAMPLES, _ICC = 338, 34675
+_SUBFILE, _EXTRA_SAMPLES, _ICC = 254, 338, 34675
 _DIRECTORIES = {34665, 34853, 40965}  # Exif, GPS, Interoperability
 # what describes the photo, against what describes the file's own layout:
 # description, make, model, resolution (3), software, date, artist, computer, copyright, Exif, GPS
@@ -38,15 +38,18 @@ class Container:
     orientation: int = 0
     associated: bool = False
     """The colours come multiplied by alpha."""
+    preview: bool = False
+    """The pixels are a small preview, as in the first directory of many cameras' raw files."""
 
 
 def upright(exif: bytes) -> tuple[int, bytes | None]:
     """Orientation (1..8) of an EXIF block, and the block for the upright pixels: orientation 1, no thumbnail.
 
+    The prefix `Exif\\0\\0`, which many writers of AVIF leave before the block, goes.
     The thumbnail goes because it would show the photo as it was, background and all. Values keep their
     places, since maker notes hold offsets. A block that can't be read gives (1, None).
     """
-    blob = bytearray(exif)
+    blob = bytearray(exif.removeprefix(b"Exif\0\0"))
     try:
         order, offset = _header(blob)
         orientation = 1
@@ -71,7 +74,7 @@ def upright(exif: bytes) -> tuple[int, bytes | None]:
 
 def read_tiff(data: bytes, bit_depth: int) -> Container:
     """ICC profile, EXIF (made of the descriptive tags), and whether OpenCV's pixels of `bit_depth` come
-    multiplied.
+    multiplied, or are but a preview.
     """
     try:
         order, offset = _header(data)
@@ -84,7 +87,8 @@ def read_tiff(data: bytes, bit_depth: int) -> Container:
     kind = struct.unpack_from("<H", samples)[0]
     # libtiff multiplies 8-bit straight (2) colours on reading; associated (1) are stored multiplied
     associated = kind == 1 or (kind == 2 and bit_depth == 8)
-    return Container(icc=icc, exif=_block(described) if described else None, associated=associated)
+    preview = bool((_bytes(tags.get(_SUBFILE)) or b"\0")[0] & 1)
+    return Container(icc, _block(described) if described else None, associated=associated, preview=preview)
 
 
 def write_tiff(data: bytes, icc: bytes | None, exif: bytes | None, *, alpha: bool) -> bytes:

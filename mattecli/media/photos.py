@@ -32,6 +32,10 @@ WRITABLE: frozenset[str] = frozenset(
 """Suffixes that `encode` writes, in lower case."""
 READABLE: frozenset[str] = WRITABLE | {".jpe", ".jfif", ".dib"}
 """Suffixes of photos, in lower case: what a folder is searched for."""
+UNREADABLE: frozenset[str] = frozenset(
+    {".heic", ".heif", ".jxl", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"}
+)
+"""Suffixes of photos that other programs read, in lower case."""
 
 _ALPHA = {".png", ".webp", ".tif", ".tiff", ".avif"}
 _DEEP = {".png", ".tif", ".tiff"}
@@ -65,8 +69,8 @@ def read_photo(source: Path | bytes, name: str = "") -> Photo:
     """Reads a photo from a file, or from its bytes (as from stdin), turned upright by its EXIF orientation.
 
     `name` is what messages call it (default: the path, or "stdin"). Raises InputError where the file is
-    missing, isn't a photo of a known format, is damaged or cut short, holds floats, or has more than 2^30
-    pixels.
+    missing, isn't a photo of a known format, is damaged or cut short, holds floats or only a preview (raw
+    files), or has more than 2^30 pixels.
     """
     name = name or ("stdin" if isinstance(source, bytes) else str(source))
     data = source if isinstance(source, bytes) else _load(source, name)
@@ -77,8 +81,12 @@ def read_photo(source: Path | bytes, name: str = "") -> Photo:
     extra = metadata.Container()
     if data[:4] in (b"II*\0", b"MM\0*"):
         extra = metadata.read_tiff(data, depth)
+    elif data[:4] in (b"II+\0", b"MM\0+"):  # BigTIFF: its tags aren't read; libtiff multiplies 8-bit colours here too
+        extra = metadata.Container(associated=depth == 8)
     elif data[4:12] in (b"ftypavif", b"ftypavis"):
         extra = metadata.read_avif(data)
+    if extra.preview:
+        raise InputError(f"{name} is a raw photo, of which only the preview can be read; develop it to TIFF or JPEG.")
     exif = exif or extra.exif
     orientation, exif = metadata.upright(exif) if exif else (1, None)
     pixels = _turn(pixels, extra.orientation or orientation)
@@ -206,10 +214,15 @@ def _decode(data: bytes, name: str) -> tuple[Pixels, bytes | None, bytes | None]
 
 
 def _why_not(data: bytes, name: str) -> str:
-    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
+    boxed, kind = data[4:8] == b"ftyp", data[8:12]
+    if boxed and kind in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
         return f"{name} is a HEIC photo, which can't be read; convert it to JPEG or PNG."
-    known = data.startswith((b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"BM", b"RIFF")) or data[4:8] == b"ftyp"
-    if known:
+    if boxed and kind == b"crx ":
+        return f"{name} is a raw photo, which can't be read; develop it to TIFF or JPEG."
+    clip = boxed and kind not in (b"avif", b"avis")
+    if clip or data[:4] == b"\x1aE\xdf\xa3" or (data[:4] == b"RIFF" and kind == b"AVI "):
+        return f"{name} is a clip, not a photo; `mattecli video` takes it."
+    if boxed or data.startswith((b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"BM", b"RIFF")):
         return f"{name} is damaged or cut short, or of a kind that can't be read."
     return f"{name} is not a photo in a known format (JPEG, PNG, WebP, TIFF, BMP{', AVIF' * _HAS_AVIF})."
 

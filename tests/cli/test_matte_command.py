@@ -78,6 +78,14 @@ def test_folders_are_mirrored(folder):
     assert files(folder / "flat") == ["a.jpg", "b.jpg"]
 
 
+def test_photos_that_cannot_be_read_are_counted(folder):
+    for name in ("c.heic", "d.HEIC", "e.nef"):
+        Path("photos", name).write_bytes(b"x")
+    done = run("photos", "-o", "out/")
+    assert done.code == 0 and "2 .heic, 1 .nef" in done.err
+    assert ".heic" not in run("photos", "-o", "again/", "--quiet").err
+
+
 def test_stdin_to_stdout(folder):
     done = run("-", "-o", "-", "--json", data=(folder / "photos/b.png").read_bytes())
     assert done.code == 0
@@ -132,6 +140,7 @@ def test_a_missing_file(folder):
         (["photos/b.png", "-o", "x.png", "--output", "cutout", "--bg", "white"], "--bg"),
         (["photos/b.png", "-o", "x.png", "--bg", "beech.jpg"], "beech.jpg"),
         (["photos/b.png", "-o", "photos/b.png"], "would be overwritten"),
+        (["photos/b.png", "-o", "./photos/a.jpg", "--bg", "photos/a.jpg", "--overwrite"], "would be overwritten"),
         (["photos/a.jpg", "photos/sub/a.png", "-o", "out/"], "both write"),
         (["photos", "-o", "x.png"], "folder"),
         (["photos/b.png", "-o", "x.png", "--overwrite", "--skip-existing"], "exclude"),
@@ -140,6 +149,7 @@ def test_a_missing_file(folder):
         (["photos/b.png", "-o", "x.png", "--engine", "jax"], "unknown"),
         (["photos/b.png", "-o", "x.png", "--bg", ""], "no file, no colour"),
         (["photos/b.png", "-o", "x.png", "--crop", "--margin", "inf"], "--margin"),
+        (["photos/b.png", "-o", "x.png", "--margin", "0.1"], "goes with --crop"),
         (["photos/b.png", "-o", "/dev/null", "--format", "docx"], "no format"),
         (["photos/b.png", "-o", "x.png", "--background", "photos/a.jpg"], "looks at no background plate"),
         (["photos/b.png", "-o", "x.png", "--align"], "give one with --background"),

@@ -108,7 +108,17 @@ def test_a_stdin_that_cannot_be_read_is_told(jobs, red, monkeypatch):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=SimpleNamespace(read=read)))
     outcomes = []
     process([Job(None, jobs[0].target)], Matter(red, "cpu"), Output(), outcomes.append)
-    assert "stdin: " in outcomes[0].error and "directory" in outcomes[0].error
+    assert outcomes[0].error == "stdin: is a directory."
+
+
+def test_a_stdout_that_cannot_be_written_is_told(jobs, red, monkeypatch):
+    def write(data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=SimpleNamespace(write=write)))
+    outcomes = []
+    process([Job(jobs[0].source, None)], Matter(red, "cpu"), Output(), outcomes.append)
+    assert outcomes[0].error == "stdout can't be written: no space left on device."
 
 
 def test_out_of_memory_is_one_photos(jobs, red, monkeypatch):

@@ -1,11 +1,13 @@
 """What the user types, and which files it means."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from mattecli.errors import UsageError
-from mattecli.media.batch import Job, existing, numbered, plan
+from mattecli.media.batch import Job, existing, left_out, numbered, plan
 
 
 @pytest.fixture
@@ -182,3 +184,39 @@ def test_a_second_run_does_not_eat_the_first_ones_series(photos):
     assert planned(["in"], None) == before
     Path("in/stray_alpha_1.png").write_bytes(b"")
     assert "in/stray_alpha_1.png" in planned(["in"], None)
+
+
+def test_what_cannot_be_read_is_counted(photos):
+    for name in ("in/x.HEIC", "in/y.heic", "in/deep/z.nef", "in/.git/w.heic"):
+        Path(name).write_bytes(b"x")
+    assert left_out(["in", "one.jpg"], recursive=True) == {".heic": 2, ".nef": 1}
+    assert left_out(["in"], recursive=False) == {".heic": 2}
+    assert not any(name.lower().endswith((".heic", ".nef")) for name in planned(["in"], "out", recursive=True))
+
+
+def test_a_closed_subfolder_is_a_job_that_fails(photos, monkeypatch):
+    walk = os.walk
+
+    def closed(root, onerror):
+        for here, folders, names in walk(root):
+            if "deep" in folders:
+                folders.remove("deep")
+                onerror(PermissionError(errno.EACCES, "Permission denied", f"{here}/deep"))
+            yield here, folders, names
+
+    monkeypatch.setattr(os, "walk", closed)
+    assert planned(["in"], "out", recursive=True) == {
+        "in/a.png": "out/a.png",
+        "in/b.JPG": "out/b.png",
+        "in/deep": "out/deep.png",
+    }
+
+
+def test_a_closed_folder_is_told(photos, monkeypatch):
+    def closed(root, onerror):
+        onerror(PermissionError(errno.EACCES, "Permission denied", str(root)))
+        yield from ()
+
+    monkeypatch.setattr(os, "walk", closed)
+    with pytest.raises(PermissionError):
+        planned(["in"], "out")

@@ -175,6 +175,25 @@ def test_exif_moves_between_jpeg_and_tiff(order):
     assert back.icc == profile()
 
 
+def test_exif_with_the_prefix_that_many_avif_have():
+    orientation, exif = metadata.upright(b"Exif\0\0" + exif_block(6))
+    assert orientation == 6 and exif == metadata.upright(exif_block(6))[1]
+
+
+@pytest.mark.parametrize(("subfile", "refused"), [(1, True), (0, False), (2, False)])
+def test_a_preview_is_not_taken_for_the_photo(subfile, refused):
+    data = encode(picture(), ".tiff")
+    tags = metadata._read(data, "<", struct.unpack_from("<I", data, 4)[0])
+    tags[254] = (4, struct.pack("<I", subfile))
+    data += bytes(len(data) % 2)
+    data = data[:4] + struct.pack("<I", len(data)) + data[8:] + metadata._dump(tags, len(data))
+    if refused:
+        with pytest.raises(InputError, match="raw photo"):
+            read_photo(data, "x.nef")
+    else:
+        assert read_photo(data).rgb.shape == (24, 36, 3)
+
+
 def test_thumbnail_is_removed():
     orientation, exif = metadata.upright(exif_block(8, thumbnail=b"secret background"))
     assert orientation == 8
@@ -241,6 +260,11 @@ def test_cut_short(suffix, share):
         (b"", "empty"),
         (b"just a letter to a friend", "not a photo"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "raw"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0isommp41", "`mattecli video`"),
+        (b"\x1aE\xdf\xa3\x9fB\x86\x81\1B\xf7", "`mattecli video`"),
+        (b"RIFF\x24\0\0\0AVI LIST", "`mattecli video`"),
+        (b"RIFF\x24\0\0\0WEBPVP8 ", "damaged"),
         (b"\x89PNG\r\n\x1a\n" + bytes(50), "damaged"),
         (png(60000, 60000, 8, 2, b"\0"), "2\\^30"),
         (cv2.imencode(".tiff", np.zeros((4, 4, 3), np.float32))[1].tobytes(), "float32"),
@@ -337,3 +361,11 @@ def test_reads_what_pillow_writes():
         image.fromarray(picture()).convert(mode).save(file, kind)
         rgb = read_photo(file.getvalue()).rgb
         assert np.abs(rgb.astype(int) - np.asarray(image.open(file).convert("RGB"))).mean() < 12
+
+
+def test_transparent_big_tiff():
+    image = pytest.importorskip("PIL.Image")
+    rgba, file = picture(channels=4), io.BytesIO()
+    image.fromarray(rgba).save(file, "TIFF", big_tiff=True)
+    assert file.getvalue()[:4] == b"II+\0"
+    assert np.abs(read_photo(file.getvalue()).rgb - over_white(rgba)).max() <= 1
