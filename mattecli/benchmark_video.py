@@ -1,7 +1,7 @@
 """Frames a second of a clip, from file to file, and of each stage alone, beside a plain transcode of the same clip.
 
 Alone, a stage gets frames that lie ready in memory, again and again. What runs from file to file is what `video` runs:
-a composite over a colour, without sound.
+a composite over a picture, without sound.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import av
-import cv2
-import numpy as np
-from av.video.frame import PictureType, VideoFrame
+from av.video.frame import PictureType
 
 from mattecli.benchmark import process_memory
+from mattecli.benchmark_clip import make_clip, scene
 from mattecli.inference import behind
 from mattecli.inference.clips import Progress, process, seen_size
 from mattecli.inference.coarse import Coarse
@@ -47,7 +46,6 @@ RUNS = 200
 """On a device, where time is taken without the transfers."""
 HELD = 24
 """Frames that lie in memory for stages alone, and pass there and back, so that nothing jumps."""
-BEHIND = (0, 128, 0)
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ class _Bench:
             self._decoder, self._seen = clip.decoder, seen_size(self._fast, clip.format)
             self._frames = list(clip)
             self._pictures = [frame.view(*self._seen) for frame in self._frames if frame.view]
-            self._renderer = Renderer("composite", clip.format, behind.plain(BEHIND))
+            self._renderer = Renderer("composite", clip.format, behind.still(scene(1080, 1920, seed=1)))
             self._device = None
             if suits(self._fast):
                 self._device = OnDevice(self._fast, self._renderer, clip.format, self._seen)
@@ -229,26 +227,3 @@ def processors() -> int:
 
 def _there_and_back(items: Sequence[T], count: int) -> Iterator[T]:
     return itertools.islice(itertools.cycle([*items, *items[-2:0:-1]]), count)
-
-
-def make_clip(path: Path, frames: int, size: tuple[int, int] = (1080, 1920)) -> Path:
-    """An ellipse that wanders before a texture that pans, with grain: H.264, 30 frames a second."""
-    random = np.random.default_rng(0)
-    height, width = size
-    coarse = random.integers(40, 200, (height // 30, width // 20), dtype=np.uint8)
-    texture = cv2.resize(coarse, (2 * width, height), interpolation=cv2.INTER_CUBIC)
-    grain = [random.integers(0, 8, (height, width), dtype=np.uint8) for _ in range(8)]
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", 30, {"preset": "veryfast", "crf": "20"})
-        stream.width, stream.height, stream.pix_fmt, stream.codec_context.thread_type = width, height, "yuv420p", "AUTO"
-        for number in range(frames):
-            shift = int(width / 2 * (1 - np.cos(number / 60)))
-            centre = int(width * (0.5 + 0.2 * np.sin(number / 40))), height * 2 // 3
-            luma = texture[:, shift : shift + width].copy()
-            cv2.ellipse(luma, centre, (width // 8, height // 3), 0, 0, 360, 170, -1)
-            chroma = np.full((height // 2, width), 128, np.uint8)
-            cv2.add(luma, grain[number % len(grain)], luma)
-            planes = np.vstack((luma, chroma)).astype(np.uint8)
-            container.mux(stream.encode(VideoFrame.from_ndarray(planes, "yuv420p")))
-        container.mux(stream.encode(None))
-    return path

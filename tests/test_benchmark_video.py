@@ -5,13 +5,16 @@ import math
 import sys
 
 import av
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from typer.testing import CliRunner
 
 from mattecli import benchmark_video, zoo
-from mattecli.benchmark_video import Setting, bench_video, make_clip
+from mattecli.benchmark_clip import make_clip, scene
+from mattecli.benchmark_video import Setting, bench_video
 from mattecli.cli import app
 from mattecli.zoo.spec import Prediction, Spec, long_side
 
@@ -68,10 +71,27 @@ def test_a_clip_of_ones_own_and_shorter_than_asked_for(tmp_path):
 
 
 def test_the_clip_made_for_it(tmp_path):
-    with av.open(str(make_clip(tmp_path / "x.mp4", 4, (64, 96)))) as clip:
-        frames = [frame.to_ndarray(format="gray") for frame in clip.decode(video=0)]
-    assert len(frames) == 4 and frames[0].shape == (64, 96)
-    assert (frames[0] != frames[3]).mean() > 0.1
+    """A person in orange, who wanders before a scene that pans."""
+    with av.open(str(make_clip(tmp_path / "x.mp4", 60, (128, 224)))) as clip:
+        frames = [frame.to_ndarray(format="rgb24").astype(int) for frame in clip.decode(video=0)]
+    assert len(frames) == 60 and frames[0].shape == (128, 224, 3)
+    suits = [(frame[..., 0] > 150) & (frame[..., 1] - frame[..., 2] > 10) & (frame[..., 2] < 90) for frame in frames]
+    columns = [float(suit[70:].nonzero()[1].mean()) for suit in suits]
+    assert 0.05 < suits[0].mean() < 0.3
+    assert columns[59] - columns[0] > 20
+    assert np.abs(frames[0][:40, :30] - frames[59][:40, :30]).mean() > 10
+
+
+def test_a_scene_has_detail_at_every_size():
+    made = scene(128, 256).astype(np.float32)
+    assert made.shape == (128, 256, 3) and 30 < made.std() < 90
+    details = []
+    for _ in range(4):
+        smaller = cv2.resize(made, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        details.append((made - cv2.resize(smaller, made.shape[1::-1])).std())
+        made = smaller
+    assert min(details) > 6
+    assert (scene(8, 8) != scene(8, 8, seed=1)).any()
 
 
 def test_command():

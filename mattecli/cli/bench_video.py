@@ -18,7 +18,7 @@ ALONE = ("decode", "network", "render", "network, render", "encode")
 def bench_video(
     clip: Annotated[
         str | None,
-        typer.Argument(metavar="[CLIP]", help="What to measure with.", show_default="a 1080p clip, made for it"),
+        typer.Argument(metavar="[CLIP]", help="What to measure with.", show_default="1080p, a person, made for it"),
     ] = None,
     frames: Annotated[int, typer.Option(min=2, metavar="N", help="How many frames of it.")] = 300,
     model: Annotated[str, typer.Option(help="A network of `mattecli models`.")] = "realtime",
@@ -34,7 +34,7 @@ def bench_video(
 ) -> None:
     """Frames a second from file to file, and of each stage alone.
 
-    Decode, network, render (a composite over a colour) and encode are timed
+    Decode, network, render (a composite over a picture) and encode are timed
     alone, then a plain transcode with the same encoder settings, then the
     whole way, once in eager fp32 and once as `video` does it. `busy` is the
     CPU time of the process as a share of all cores. Memory should be the same
