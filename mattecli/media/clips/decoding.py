@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from mattecli.media.clips.deinterlacing import Deinterlacer
 from mattecli.media.clips.opening import Source, best_video, container_crop, reason
 from mattecli.media.clips.orientation import Turn, turn_of
-from mattecli.media.clips.timing import Clock, Part
+from mattecli.media.clips.timing import Chunks, Clock, Part
 
 PASSING = ("audio", "subtitle", "data", "attachment")
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -137,6 +137,7 @@ class Decoding:
             self.rate = wanted or video.guessed_rate or self.rate
         self.frames = known or (round(self.seconds * self.rate) if self.seconds else None)
         self._clock = Clock(round(1 / self.rate / self.time_base), ordered=self.container.format.name == "avi")
+        self._chunks = Chunks(self.container)
 
     def _demux(self) -> Iterator[Packet[Any]]:
         packets = self.container.demux(self.video, *self.others)
@@ -150,6 +151,7 @@ class Decoding:
                 return
             if packet.stream is self.video and packet.dts is not None:
                 self._last = packet.dts
+            self._chunks.restamp(packet)
             if packet.pts is not None:
                 self._reached = max(self._reached, (packet.pts + (packet.duration or 0)) * packet.time_base)
             if packet.size:  # PyAV's empty last packets mean what the end of this loop means

@@ -23,6 +23,7 @@ from mattecli.media.clips.codecs import Encoding
 from mattecli.media.clips.frame import Format, Frame
 from mattecli.media.clips.goal import Goal
 from mattecli.media.clips.muxing import Origin, Output, file_name
+from mattecli.media.clips.timing import Chunks
 
 SECONDS = 20.0
 """Length of a segment."""
@@ -204,8 +205,10 @@ class _Source:
             yield again.streams[self._video], others, self._packets(again, others)
 
     def _packets(self, again: InputContainer, others: list[Stream]) -> Iterator[Packet[Any]]:
+        chunks = Chunks(again)
         for packet in again.demux(others) if others else ():
             if packet.size and packet.dts is not None:
+                chunks.restamp(packet)
                 yield from self._part.cut([packet]) if self._part else [packet]
 
 

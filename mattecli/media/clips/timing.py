@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
@@ -54,6 +55,33 @@ class Clock:
         return time
 
 
+class Chunks:
+    """Times of AVI's sound, of which the file says how long a tick is, and FFmpeg counts chunks.
+
+    Most chunks are one tick. Where they hold more, their number becomes their time. Other files keep their times.
+    """
+
+    def __init__(self, container: InputContainer) -> None:
+        self._counted = container.format.name == "avi"
+        self._ticks: dict[int, Fraction] = {}
+
+    def restamp(self, packet: Packet[Any]) -> None:
+        """Does nothing to what isn't sound."""
+        if self._counted and packet.stream.type == "audio" and packet.dts is not None:
+            ticks = self._ticks.setdefault(packet.stream_index, _ticks(packet))
+            packet.pts = packet.dts = round(packet.dts * ticks)
+
+
+def _ticks(packet: Packet[Any]) -> Fraction:
+    """Of a chunk, where the file's index counts nothing else: by the samples in it, since FFmpeg's are rounded."""
+    index, sound = packet.stream.index_entries, packet.stream.codec_context
+    counted = len(index) > 1 and index[-1].timestamp - index[0].timestamp == len(index) - 1
+    if not counted or (packet.duration or 0) <= 1:
+        return Fraction(1)
+    exact = Fraction(sound.frame_size, sound.sample_rate) / packet.time_base
+    return exact if abs(exact - (packet.duration or 0)) < 1 else Fraction(packet.duration or 1)
+
+
 @dataclass
 class Part:
     """The part of a file that is read: `begin` and `end` in ticks of the video, None for all of it.
@@ -88,9 +116,13 @@ class Part:
         )
 
     def cut(self, packets: Iterable[Packet[Any]]) -> list[Packet[Any]]:
-        """Those that start within the part, moved; in their own time base."""
+        """Those that start within the part, and subtitles that are seen in it, shortened to it; moved; in their own
+        time base.
+        """
         kept = []
         for packet in packets:
+            if packet.stream.type == "subtitle":
+                self._shorten(packet)
             time = packet.dts if packet.pts is None else packet.pts
             if time is not None:
                 seconds = time * packet.time_base
@@ -103,6 +135,19 @@ class Part:
                 packet.dts = None if packet.dts is None else packet.dts - ticks
             kept.append(packet)
         return kept
+
+    def _shorten(self, packet: Packet[Any]) -> None:
+        """To the part, if it is seen in it at all and says for how long."""
+        if packet.pts is None or not packet.duration:
+            return
+        begin, end, ticks = packet.pts, packet.pts + packet.duration, self.time_base / packet.time_base
+        if self.begin is not None:
+            begin = max(begin, math.ceil(self.first * ticks))
+        if self.end is not None:
+            end = min(end, math.ceil(self.end * ticks))
+        if begin < end:
+            packet.pts = packet.dts = begin
+            packet.duration = end - begin
 
     def cut_chapters(self, chapters: Iterable[Any]) -> Iterator[Any]:
         """Those that touch the part, shortened to it and moved; in their own time base."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 from av.filter import Graph
 
-from mattecli.media.clips.colour import to_planes, to_rgb
+from mattecli.media.clips.colour import spread, subsample, to_planes, to_rgb
 from mattecli.media.clips.frame import BT601, BT709, BT2020, CENTRE, LEFT, TOP_LEFT, Colour, Format, Siting
 from mattecli.media.clips.swscale import levels, picture_of
 
@@ -88,3 +89,38 @@ def test_a_slope_stays_in_place_wherever_chroma_lies(chroma: str, siting: Siting
     format = Format(40, 60, chroma=chroma, siting=siting)  # type: ignore[arg-type]
     back = to_rgb(to_planes(rgb, format), format).astype(int)
     assert np.abs(back - rgb)[2:-2, 2:-2].max() <= 2
+
+
+SITINGS = pytest.mark.parametrize("siting", [LEFT, CENTRE, TOP_LEFT, (1.0, 0.5), (0.5, 1.0)])
+
+
+@SITINGS
+@pytest.mark.parametrize("chroma", ["420", "422"])
+@pytest.mark.parametrize("size", [(40, 60), (41, 61), (1, 2), (3, 1)])
+def test_planes_change_size_about_their_samples(size: tuple[int, int], chroma: str, siting: Siting) -> None:
+    """A ramp keeps its place, to chroma's size and back."""
+    format = Format(*size, chroma=chroma, siting=siting)  # type: ignore[arg-type]
+    ramp = np.add.outer(2.0 * np.arange(size[0]), np.arange(size[1])).astype(np.float32)
+    small = subsample(ramp, format)
+    assert small.shape == format.shapes[1]
+    rows, columns = (1 if now == goal else 2 for now, goal in zip(size, small.shape, strict=True))
+    y, x = rows * np.arange(small.shape[0])[:, None], columns * np.arange(small.shape[1])
+    places = 2 * (y + (rows - 1) * siting[1]) + x + (columns - 1) * siting[0]
+    np.testing.assert_allclose(small[1:-1, 1:-1], places[1:-1, 1:-1], atol=1e-4)
+    wide = spread(small, format)
+    on_pixels = [at in (0, 1) and step == 2 for at, step in zip(siting[::-1], (rows, columns), strict=True)]
+    assert wide.shape == tuple(full if on else own for full, own, on in zip(size, small.shape, on_pixels, strict=True))
+    if all(on_pixels):
+        np.testing.assert_allclose(wide[2:-2, 2:-2], ramp[2:-2, 2:-2], atol=1e-4)
+
+
+@SITINGS
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_an_alpha_keeps_its_type_and_its_ends(siting: Siting, dtype: Any) -> None:
+    top, format = np.iinfo(dtype).max, Format(33, 47, siting=siting)
+    noise = np.random.default_rng(0).integers(0, top, (33, 47), dtype, endpoint=True)
+    small = subsample(noise, format)
+    assert small.dtype == dtype
+    assert np.abs(small - subsample(noise.astype(np.float32), format)).max() <= 1.5
+    for level in (0, top):
+        assert (subsample(np.full((33, 47), level, dtype), format) == level).all()

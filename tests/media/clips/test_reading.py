@@ -19,7 +19,7 @@ import pytest
 from mattecli.errors import InputError, UsageError
 from mattecli.media.clips.frame import Frame
 from mattecli.media.clips.reading import Clip, open_clip
-from tests.media.clips.making import SAMPLES, make_clip, rgb_of
+from tests.media.clips.making import SAMPLES, make_clip, rgb_of, with_ticks
 
 
 def read(source: Path | str, **options: Any) -> tuple[Clip, list[Frame]]:
@@ -104,6 +104,20 @@ def test_avi_with_b_frames_gets_its_times_in_order(tmp_path: Path) -> None:
     assert [frame.pts for frame in frames] == list(range(12))
     light = [frame.planes[0].mean() for frame in frames]
     assert light == sorted(light)
+
+
+@pytest.mark.parametrize(("ticks", "start"), [(100, None), (100, 0.4), (26.4, None)])
+def test_avi_whose_sound_has_many_ticks_a_chunk(tmp_path: Path, ticks: float, start: float | None) -> None:
+    """FFmpeg counts chunks of MP3 that have a block for a sample size, whatever the header's tick is."""
+    path = tmp_path / "a.avi"
+    make_clip(path, 25, codec="ffv1", sound="libmp3lame")
+    with av.open(str(path)) as container:
+        expected = [float(p.dts * p.time_base) for p in container.demux(audio=0) if p.size and p.dts is not None]
+    with_ticks(path, ticks)
+    with open_clip(str(path), start=start) as clip:
+        times = [float(p.pts * p.time_base) for frame in clip for p in frame.passing]
+        times += [float(p.pts * p.time_base) for p in clip.trailing]
+    assert times == pytest.approx([time - (start or 0) for time in expected if time >= (start or 0)], abs=0.0015)
 
 
 def test_a_bitstream_without_times_gets_them_from_its_rate(tmp_path: Path) -> None:
@@ -216,6 +230,15 @@ def test_a_part_starts_at_zero_and_keeps_its_sound_in_step(tmp_path: Path, suffi
     assert (clip.frames, clip.duration) == (7, pytest.approx(0.28))
     times = [(c["start"] * c["time_base"], c["end"] * c["time_base"]) for c in clip.chapters]
     assert times == [(0, Fraction(1, 10)), (Fraction(1, 10), Fraction(28, 100))]
+
+
+def test_a_part_shows_its_subtitles_no_longer_than_its_pictures(tmp_path: Path) -> None:
+    lines = [(0, 600, "one"), (600, 900, "two")]
+    make_clip(tmp_path / "a.mkv", 25, subtitles=lines)
+    with open_clip(str(tmp_path / "a.mkv"), start=0.4, end=0.72) as clip:
+        packets = [packet for frame in clip for packet in frame.passing] + clip.trailing
+        said = [(bytes(p), p.pts * p.time_base * 1000, (p.duration or 0) * p.time_base * 1000) for p in packets]
+    assert said == [(b"one", 0, 200), (b"two", 200, 120)]
 
 
 def test_only_an_end_moves_nothing(tmp_path: Path) -> None:

@@ -16,6 +16,12 @@ class Stamped:
     pts: int | None
     dts: int | None = None
     time_base: Fraction = Fraction(1, 1000)
+    duration: int | None = None
+    type: str = "audio"
+
+    @property
+    def stream(self) -> Stamped:
+        return self
 
 
 @pytest.mark.parametrize(
@@ -55,3 +61,25 @@ def test_packets_outside_are_cut_and_the_rest_moved() -> None:
     packets: Any = [Stamped(pts, pts, Fraction(1, 48000)) for pts in (0, 48000, 48960, 72000, 95999, 96000)]
     kept = part.cut(packets)
     assert [packet.pts for packet in kept] == [packet.dts for packet in kept] == [0, 23040, 47039]
+
+
+@pytest.mark.parametrize(
+    ("begin", "given", "made"),
+    [
+        (None, (500, 5000), (500, 1520)),
+        (None, (1900, None), (1900, None)),
+        (None, (2020, 40), None),
+        (1000, (500, 5000), (0, 1000)),
+        (1000, (500, 521), (0, 1)),
+        (1000, (500, 520), None),
+        (1000, (1100, 100), (80, 100)),
+        (1000, (1020, None), (0, None)),
+    ],
+)
+def test_subtitles_are_shortened_to_the_part(begin: int | None, given: Any, made: Any) -> None:
+    """Pictures at 1.02 s and 2.02 s are the first of the part, and the first behind it."""
+    part = Part(begin, 2020, Fraction(1, 1000), 1020)
+    time, duration = given
+    text: Any = Stamped(time, time, Fraction(1, 1000), duration, "subtitle")
+    assert [(p.pts, p.duration) for p in part.cut([text])] == ([made] if made else [])
+    assert text.dts == text.pts

@@ -9,7 +9,9 @@ import pytest
 
 from mattecli.errors import UsageError
 from mattecli.media.clips.frame import Format
+from mattecli.media.clips.reading import open_clip
 from mattecli.media.clips.writing import Target, open_sink
+from tests.media.clips.making import make_clip, with_ticks
 
 SMALL = Format(64, 96)
 SECOND = 600
@@ -127,3 +129,16 @@ def test_sound_is_read_again_for_the_join(tmp_path, input_clip, rewrite, reread,
     )
     assert after.container.metadata["title"] == "A title"
     assert any(b"Line 6" in bytes(packet) for packet in after.others[2])
+
+
+def test_sound_read_again_has_its_times_in_avi_too(tmp_path, reread):
+    path = tmp_path / "a.avi"
+    make_clip(path, 25, codec="ffv1", sound="libmp3lame")
+    with_ticks(path, 100)
+    with open_clip(str(path), end=0.6) as clip:
+        sink = open_sink(Target(tmp_path / "b.mkv"), clip.format, clip, segments=tmp_path / "parts")
+        for frame in clip:
+            sink.write(frame)
+        sink.close()
+    heard = [float(packet.pts * packet.time_base) for packet in reread(tmp_path / "b.mkv").others[1]]
+    assert heard == pytest.approx([0.072 * number for number in range(9)], abs=0.001)
