@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from mattecli.errors import InputError
 from mattecli.inference import pipeline
@@ -15,13 +13,13 @@ from mattecli.inference.coarse import Coarse
 from mattecli.inference.frames import Steady, follow
 from mattecli.inference.guidance.clips import FrameHinting
 from mattecli.inference.guidance.hints import NOTHING, Hints
-from mattecli.inference.guidance.plate import Plate
-from mattecli.inference.guided import Floats, Picture, resize
+from mattecli.inference.guided import Picture
 from mattecli.inference.network import Matter
 from mattecli.inference.on_device import OnDevice, suits
 from mattecli.inference.on_device.stage import AHEAD
 from mattecli.inference.pipeline import Progress
 from mattecli.inference.rendering import Renderer
+from mattecli.inference.tracking import Tracker
 from mattecli.media.clips.camera import Camera
 from mattecli.media.clips.frame import Format, Frame
 from mattecli.media.clips.reading import Clip
@@ -58,28 +56,28 @@ def process(
     sink: Sink,
     *,
     steady: Steady = "state",
-    plate: Plate | None = None,
     hint: FrameHinting | None = None,
+    tracker: Tracker | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     discard: bool = False,
 ) -> Summary:
     """Every frame of `clip` through `matter` and `renderer` into `sink`; closes clip and sink, however it ends.
 
     A sink that says by `done_until` (a stamp) which frames it has already gets only the last second of those again.
-    `steady` is that of `frames.follow`, `plate` what is behind the subject, for networks that need to see it, and
-    `hint` says what else the network is told of a frame, at the frame's size. `report`
-    is called about ten times a second. Ctrl-C ends the file after the last frame rendered, or with `discard` leaves
-    none; either way the summary is `interrupted`. Another one, a second later, gives the file up; where it can't be
-    ended soon, by KeyboardInterrupt. Any other exception, of whatever stage, leaves no file and goes on from here.
+    `steady` is that of `frames.follow`, `hint` says what the network is told beside a frame, and `tracker` whom to keep
+    of those it finds; such a sink goes on only with the tracker's memory. `report` is called about ten times a second.
+    Ctrl-C ends the file after the last frame rendered, or with `discard` leaves none; either way the summary is
+    `interrupted`. Another one, a second later, gives the file up; where it can't be ended soon, by KeyboardInterrupt.
+    Any other exception, of whatever stage, leaves no file and goes on from here.
     """
     size = seen_size(matter, clip.format)
     way: _OnHost | _OnDevice
-    if suits(matter) and hint is None:
+    if suits(matter) and hint is None and tracker is None:
         ahead = 0 if clip.live else AHEAD
         way = _OnDevice(OnDevice(matter, renderer, clip.format, size, steady=steady, ahead=ahead))
     else:
-        way = _OnHost(matter, renderer, size, steady, plate, hint)
-    job = _Job(clip, way, sink)
+        way = _OnHost(matter, renderer, size, steady, hint, tracker)
+    job = _Job(clip, way, sink, tracker)
     stages = {"decode": job.decode, "network": way.network, "encode": job.encode}
     try:
         work = pipeline.run(
@@ -88,7 +86,7 @@ def process(
     finally:
         if not job.holding:  # a thread that waits for a silent source, or a reader of what it writes
             clip.close()
-    notes = list(dict.fromkeys([*sink.notes, *clip.notes]))
+    notes = list(dict.fromkeys([*sink.notes, *clip.notes, *(tracker.notes if tracker else [])]))
     frames = 0 if work.given_up and not discard else work.frames
     return Summary(frames, job.duration, work.seconds, work.busy, notes, job.dropped, work.interrupted)
 
@@ -100,12 +98,11 @@ def seen_size(matter: Matter, format: Format) -> tuple[int, int]:
 
 @dataclass
 class _Seen:
-    """A frame, what the network sees of it, what it is told, and where the subject may be, at the frame's size."""
+    """A frame, what the network sees of it, and what it is told."""
 
     frame: Frame
     picture: Picture
     hints: Hints = NOTHING
-    region: Floats | None = None
 
 
 class _OnHost:
@@ -117,47 +114,37 @@ class _OnHost:
         renderer: Renderer,
         size: tuple[int, int],
         steady: Steady,
-        plate: Plate | None,
         hint: FrameHinting | None,
+        tracker: Tracker | None,
     ) -> None:
         self._matter, self._renderer, self._size = matter, renderer, size
-        self._steady, self._plate, self._hint = steady, plate, hint
+        self._steady, self._hint, self._tracker = steady, hint, tracker
 
     def look(self, frame: Frame) -> _Seen:
         assert frame.view is not None
-        hints = self._hint(frame) if self._hint else NOTHING
-        plate = self._plate(frame, *self._size) if self._plate else None
-        told = replace(hints.at(*self._size), background=plate)
-        return _Seen(frame, frame.view(*self._size), told, hints.region)
+        hints = self._hint(frame, *self._size) if self._hint else NOTHING
+        return _Seen(frame, frame.view(*self._size), hints)
 
     def network(self, seen: Iterable[_Seen]) -> Generator[tuple[_Seen, Coarse], None, None]:
-        yield from follow(self._matter, seen, lambda one: one.picture, steady=self._steady, hint=lambda one: one.hints)
+        yield from follow(
+            self._matter,
+            seen,
+            lambda one: one.picture,
+            steady=self._steady,
+            hint=lambda one: one.hints,
+            select=self._selected,
+        )
+
+    def _selected(self, seen: _Seen, coarse: Coarse, begins: bool) -> Coarse:
+        """What of the answer lies in the region, and is of whom to keep."""
+        coarse = coarse.refined_for(seen.frame.format.height, seen.frame.format.width)
+        if seen.hints.region is not None:
+            coarse = coarse.times(seen.hints.region)
+        return self._tracker(seen.frame, coarse, begins) if self._tracker else coarse
 
     def finish(self, answer: tuple[_Seen, Coarse]) -> Frame:
         seen, coarse = answer
-        coarse = _as_seen(coarse, seen.frame.format, seen.hints)
-        return self._renderer.render(seen.frame, coarse if seen.region is None else _within(coarse, seen.region))
-
-
-def _as_seen(coarse: Coarse, format: Format, hints: Hints) -> Coarse:
-    """`coarse`, but what a network saw at the frame's own size is not refined, as in `Coarse.at`, and where its trimap
-    knows, that counts, whatever was smoothed.
-    """
-    refined = coarse.linear is not None and hints.trimap is None
-    if refined or coarse.alpha.shape != (format.height, format.width):
-        return coarse
-    alpha = replace(hints, region=None).settle(coarse.alpha)
-    return replace(coarse, alpha=alpha, linear=(np.zeros((3, *alpha.shape), np.float32), alpha))
-
-
-def _within(coarse: Coarse, region: Floats) -> Coarse:
-    """`coarse` times `region` `[H, W]`."""
-
-    def times(planes: Floats) -> Floats:
-        height, width = planes.shape[-2:]
-        return planes * resize(region, height, width)
-
-    return replace(coarse, alpha=times(coarse.alpha), linear=(times(coarse.slope), times(coarse.intercept)))
+        return self._renderer.render(seen.frame, coarse)
 
 
 class _OnDevice:
@@ -179,12 +166,13 @@ class _OnDevice:
 class _Job:
     """The first and the last stage of one clip. `holding`: those that are at work on it."""
 
-    def __init__(self, clip: Clip | Camera, way: _OnHost | _OnDevice, sink: Sink) -> None:
-        self.clip, self.way, self.sink = clip, way, sink
+    def __init__(self, clip: Clip | Camera, way: _OnHost | _OnDevice, sink: Sink, tracker: Tracker | None) -> None:
+        self.clip, self.way, self.sink, self.tracker = clip, way, sink, tracker
         self.duration, self.dropped = 0.0, 0
         self.holding = set[str]()
-        done_until: int | None = getattr(sink, "done_until", None)
-        self._begin = None if done_until is None else done_until - round(WARM_UP / clip.time_base)
+        known = [self._done_until, *([tracker.known_until] if tracker else [])]
+        stamps = [stamp for stamp in known if stamp is not None]
+        self._begin = min(stamps) - round(WARM_UP / clip.time_base) if len(stamps) == len(known) else None
 
     @property
     def total(self) -> int | None:
@@ -194,8 +182,10 @@ class _Job:
         return max(1, self.clip.frames - max(0, round(self._begin * self.clip.time_base * self.clip.rate)))
 
     @property
-    def _is_kept(self) -> bool:
-        return getattr(self.sink, "done_until", None) is not None
+    def _done_until(self) -> int | None:
+        """The stamp of the last frame that stays, whatever comes; None: there is none."""
+        done_until: int | None = getattr(self.sink, "done_until", None)
+        return done_until
 
     def decode(self, _: Iterator[Any]) -> Generator[_Seen, None, None]:
         self.holding.add("decode")
@@ -222,6 +212,8 @@ class _Job:
             for answer in answers:
                 frame = self.way.finish(answer)
                 self.sink.write(frame)
+                if self.tracker:
+                    self.tracker.written(frame.pts, stays=frame.pts == self._done_until)
                 first = frame.time if first is None else first
                 self.duration = frame.time + float(frame.duration * frame.time_base) - first
                 yield
@@ -233,7 +225,7 @@ class _Job:
             self.sink.abort()
             if isinstance(error, OSError) and error.errno != errno.EPIPE:  # who reads what we write may stop
                 why = (error.strerror or str(error)).lower()
-                rest = "its whole segments stay" if self._is_kept else "nothing is left of it"
+                rest = "its whole segments stay" if self._done_until is not None else "nothing is left of it"
                 raise InputError(f"The output can't be written: {why}; {rest}.") from error
             raise
         finally:

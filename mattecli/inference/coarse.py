@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+import cv2
 import numpy as np
 
 from mattecli.inference import guided
@@ -44,6 +45,34 @@ class Coarse:
 
     def at(self, rgb: Picture) -> Floats:
         """The alpha `HxW` of the picture `HxWx3` itself; what a network saw at that size already is not refined."""
-        if self.linear is None and self.alpha.shape == rgb.shape[:2]:
+        if self._is_all(*rgb.shape[:2]):
             return self.alpha
         return guided.apply(rgb, self.slope, self.intercept)
+
+    def refined_for(self, height: int, width: int) -> Coarse:
+        """The same, with the slope and intercept that `at` goes by for a picture of that size."""
+        return self.unrefined() if self._is_all(height, width) else self
+
+    def unrefined(self) -> Coarse:
+        """The same, but at any size its alpha is only enlarged."""
+        return replace(self, linear=(np.zeros((3, *self.alpha.shape), np.float32), self.alpha))
+
+    def times(self, share: Floats) -> Coarse:
+        """As much of it as `share` `[k, l]` in [0, 1] says of each point."""
+
+        def kept(planes: Floats) -> Floats:
+            return planes * resized(share, *planes.shape[-2:])
+
+        linear = kept(self.slope), kept(self.intercept)
+        instances = None if self.instances is None else np.stack([kept(plane) for plane in self.instances])
+        return Coarse(kept(self.alpha), self.seen, linear, instances, self.scores)
+
+    def _is_all(self, height: int, width: int) -> bool:
+        """Whether alpha is that of a picture of this size, as it is."""
+        return self.linear is None and self.alpha.shape == (height, width)
+
+
+def resized(plane: Floats, height: int, width: int) -> Floats:
+    """`plane` `[h, w]` at that size: every point the mean of what it covers, or bilinear."""
+    smaller = height * width < plane.size
+    return cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)

@@ -33,11 +33,13 @@ def follow(
     *,
     steady: Steady = "state",
     hint: Callable[[Item], Hints] = lambda _: NOTHING,
+    select: Callable[[Item, Coarse, bool], Coarse] = lambda item, coarse, begins: coarse,
 ) -> Iterator[tuple[Item, Coarse]]:
     """Each of `frames` with its matte at the network's size, in order.
 
     `view` gives a frame's picture `[h, w, 3]` RGB (uint8 or uint16) at the size that `matter.size_for` names, and
-    `hint` what the network is told beside it, of that size. `steady` says how flicker is kept away:
+    `hint` what the network is told beside it, of that size. `select` makes of a frame's answer, and of whether a scene
+    begins there, what counts of it. `steady` says how flicker is kept away:
 
     - "state": the network remembers the frames before, and forgets them at a cut or a new size; a network without
       memory is smoothed as by "delay".
@@ -49,19 +51,19 @@ def follow(
     """
     if steady not in get_args(Steady):
         raise UsageError(f"--steady {steady} is unknown; choose {', '.join(get_args(Steady))}.")
-    if steady == "none":
-        return ((frame, matter.step(view(frame), None, hint(frame))[0]) for frame in frames)
-    if steady == "state" and matter.spec.recurrent:
-        return ((step.frame, step.coarse) for step in _steps(matter, frames, view, hint, remember=True))
-    return _smoothed(_steps(matter, frames, view, hint, remember=False))
+    remember = steady == "state" and matter.spec.recurrent
+    steps = _steps(matter, frames, view, hint, select, remember)
+    if steady == "none" or remember:
+        return ((step.frame, step.coarse) for step in steps)
+    return _smoothed(steps)
 
 
 @dataclass(frozen=True)
 class _Step(Generic[Item]):
-    """A frame, what the network saw and answered, and whether a scene begins with it."""
+    """A frame, what the network was told, what counts of its answer, and whether a scene begins with it."""
 
     frame: Item
-    rgb: Picture
+    hints: Hints
     coarse: Coarse
     begins: bool
 
@@ -71,14 +73,15 @@ def _steps(
     frames: Iterable[Item],
     view: Callable[[Item], Picture],
     hint: Callable[[Item], Hints],
+    select: Callable[[Item, Coarse, bool], Coarse],
     remember: bool,
 ) -> Iterator[_Step[Item]]:
     cuts, state = Cuts(), None
     for frame in frames:
-        rgb = view(frame)
+        rgb, hints = view(frame), hint(frame)
         begins = cuts.begins(rgb)
-        coarse, state = matter.step(rgb, state if remember and not begins else None, hint(frame))
-        yield _Step(frame, rgb, coarse, begins)
+        coarse, state = matter.step(rgb, state if remember and not begins else None, hints)
+        yield _Step(frame, hints, select(frame, coarse, begins), begins)
 
 
 def _smoothed(steps: Iterator[_Step[Item]]) -> Iterator[tuple[Item, Coarse]]:
@@ -95,17 +98,22 @@ def _smoothed(steps: Iterator[_Step[Item]]) -> Iterator[tuple[Item, Coarse]]:
 
 
 def _mended(before: _Step[Any], now: _Step[Any], after: _Step[Any]) -> Coarse:
-    """`now` without its flicker. There the slope is its neighbours', and the intercept gives the mean of theirs."""
+    """`now` without its flicker. There the slope is its neighbours', and the intercept gives the mean of theirs; where
+    a trimap knows, that counts.
+    """
     first, alpha, last = before.coarse.alpha, now.coarse.alpha, after.coarse.alpha
     flicker = (abs(first - last) <= FLICKER) & (abs(alpha - first) > FLICKER) & (abs(alpha - last) > FLICKER)
+    if now.hints.trimap is not None:
+        flicker &= now.hints.trimap == 0.5
     if not flicker.any():
         return now.coarse
     alpha = np.where(flicker, (first + last) / 2, alpha)
     around = (_wide(before.coarse.slope, alpha) + _wide(after.coarse.slope, alpha)) / 2
     slope = np.where(flicker, around, _wide(now.coarse.slope, alpha))
-    colour = now.rgb.transpose(2, 0, 1) / np.float32(np.iinfo(now.rgb.dtype).max)
+    rgb = now.coarse.seen
+    colour = rgb.transpose(2, 0, 1) / np.float32(np.iinfo(rgb.dtype).max)
     intercept = np.where(flicker, alpha - (slope * colour).sum(0), _wide(now.coarse.intercept[None], alpha)[0])
-    return Coarse(alpha, now.rgb, (slope, intercept))
+    return Coarse(alpha, rgb, (slope, intercept))
 
 
 def _wide(planes: Floats, like: Floats) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mattecli.errors import InputError, UsageError
-from mattecli.inference.coarse import Coarse
+from mattecli.inference.coarse import Coarse, resized
 from mattecli.inference.guided import Floats, Picture, resize
 from mattecli.inference.output import PRESENT
 
@@ -35,22 +35,19 @@ LARGEST = 1280
 """The longer side at which people are told apart, at most; a network may have seen more."""
 
 
-class People:
-    """Those in the picture `rgb` `HxWx3` whose answer is `coarse` and whose alpha `HxW` is `alpha`, largest first.
+class Apart:
+    """Those in a picture of `size` (height, width) whose answer is `coarse`, told apart at what the network saw, at
+    most `largest` pixels high and wide; the largest first.
 
-    >>> alpha = coarse.at(rgb)
-    >>> people = People(coarse, rgb, alpha)
-    >>> cutouts = [people.alpha(index) for index in range(len(people))]
-
-    `areas` are the sums of their alphas in pixels of the picture, `scores` the network's own in [0, 1], None where
-    it has none.
+    `alpha` `[h, w]` is that of the whole at any size. `planes` `[1 + K, k, l]` are the alphas of nobody and of each,
+    `areas` their sums in pixels of the picture, `scores` the network's own in [0, 1], None where it has none.
     """
 
-    def __init__(self, coarse: Coarse, rgb: Picture, alpha: Floats) -> None:
-        self._rgb, self._whole, self._touching = rgb, alpha, coarse.instances is not None
-        self._seen = resize(coarse.seen, *_bounded(*coarse.seen.shape[:2]))
-        small = _shrunk(alpha, self._seen)
-        pixels = alpha.size / small.size
+    def __init__(self, coarse: Coarse, alpha: Floats, size: tuple[int, int], largest: int = LARGEST) -> None:
+        self.size = size
+        height, width = coarse.seen.shape[:2]
+        small = resized(alpha, *_bounded(height, width, largest))
+        pixels = size[0] * size[1] / small.size
         scores: Sequence[float | None]
         if coarse.instances is None:
             planes = _connected(small)
@@ -61,33 +58,41 @@ class People:
         order = [0, *(1 + np.argsort(-areas[1:], kind="stable"))]
         self.areas = [float(areas[number]) for number in order[1:]]
         self.scores = [scores[number] for number in order[1:]]
-        self._planes = planes[order]
-        self._shares = _shares(self._planes)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the picture."""
-        height, width = self._whole.shape
-        return height, width
+        self.planes = planes[order]
 
     def __len__(self) -> int:
         return len(self.areas)
+
+    def at(self, x: float, y: float) -> int | None:
+        """Who has the largest alpha at a point, in shares of the width and height; None where nobody is."""
+        height, width = self.planes.shape[1:]
+        here = self.planes[1:, min(int(y * height), height - 1), min(int(x * width), width - 1)]
+        return int(here.argmax()) if here.max(initial=0) >= PRESENT else None
+
+
+class People(Apart):
+    """Those in the picture `rgb` `HxWx3` whose answer is `coarse` and whose alpha `HxW` is `alpha`, each at its size.
+
+    >>> alpha = coarse.at(rgb)
+    >>> people = People(coarse, rgb, alpha)
+    >>> cutouts = [people.alpha(index) for index in range(len(people))]
+    """
+
+    def __init__(self, coarse: Coarse, rgb: Picture, alpha: Floats) -> None:
+        height, width = alpha.shape
+        super().__init__(coarse, alpha, (height, width))
+        self._rgb, self._whole, self._touching = rgb, alpha, coarse.instances is not None
+        self._seen = resize(coarse.seen, *self.planes.shape[1:])
+        self._shares = shares(self.planes)
 
     def alpha(self, index: int) -> Floats:
         """The alpha `HxW` in [0, 1] of one of them, at the picture's size."""
         return self._whole * self._refined(1 + index) / self._total
 
-    def at(self, x: float, y: float) -> int | None:
-        """Who has the largest alpha at a point, in shares of the width and height; None where nobody is."""
-        height, width = self._seen.shape[:2]
-        here = self._planes[1:, min(int(y * height), height - 1), min(int(x * width), width - 1)]
-        return int(here.argmax()) if here.max(initial=0) >= PRESENT else None
-
     def _refined(self, plane: int) -> Floats:
         """A plane of the shares at the picture's size; between people who don't touch no edge needs to be found."""
-        share = self._shares[plane]
-        flat = None if self._touching else (np.zeros((3, *share.shape), np.float32), share)
-        return Coarse(share, self._seen, flat).at(self._rgb)
+        share = Coarse(self._shares[plane], self._seen)
+        return (share if self._touching else share.unrefined()).at(self._rgb)
 
     @cached_property
     def _total(self) -> Floats | float:
@@ -100,23 +105,16 @@ class People:
         return total
 
 
-def _bounded(height: int, width: int) -> tuple[int, int]:
-    scale = min(1, LARGEST / max(height, width))
+def _bounded(height: int, width: int, largest: int) -> tuple[int, int]:
+    scale = min(1, largest / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def _shrunk(plane: Floats, like: Picture) -> Floats:
-    """`plane` at the size of `like`, every point the mean of what it covers."""
-    height, width = like.shape[:2]
-    smaller = height * width < plane.size
-    return cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
 
 
 def _found(
     instances: Floats, scores: Floats | None, small: Floats, smallest: float
 ) -> tuple[Floats, list[float | None]]:
     """Alphas `[1 + K, h, w]` of nobody and of the people that the network found, at most `small`, and their scores."""
-    planes = np.stack([_shrunk(plane, small) for plane in instances])
+    planes = np.stack([resized(plane, *small.shape) for plane in instances])
     planes *= small / np.maximum(planes.sum(0), np.maximum(small, 1e-6))
     kept = planes.sum((1, 2)) >= smallest
     known = [None] * len(planes) if scores is None else [float(score) for score in scores]
@@ -131,20 +129,22 @@ def _connected(small: Floats) -> Floats:
     large = areas >= max(PART * small.size, SHARE * areas.max(initial=0))
     numbers = np.zeros(count, np.int32)
     numbers[1:][large] = np.arange(1, 1 + large.sum())
-    owners = _nearest(_with_pieces(numbers[parts], small))
+    people = numbers[parts]
+    owners = nearest(_with_pieces(people, small)) if large.sum() > 1 else np.full(small.shape, large.sum())
     return np.stack([small * (owners == number) for number in range(1 + large.sum())])
 
 
 def _with_pieces(people: Labels, small: Floats) -> Labels:
     """`people`, and the loose pieces of the matte `small`, each given whole to who is nearest to most of it."""
-    owners, several = _nearest(people), 1 + int(people.max())
+    owners, several = nearest(people), 1 + int(people.max())
     count, pieces = cv2.connectedComponents((small > PRESENT).astype(np.uint8))
     votes = np.bincount((pieces * several + owners).ravel(), small.ravel(), count * several).reshape(count, several)
-    loose = ~np.isin(pieces, [0, *np.unique(pieces[people > 0])])
-    return np.where(loose, votes.argmax(1)[pieces], people).astype(np.int32)
+    loose = np.ones(count, bool)
+    loose[0] = loose[pieces[people > 0]] = False
+    return np.where(loose[pieces], votes.argmax(1)[pieces], people).astype(np.int32)
 
 
-def _nearest(seeds: Labels) -> Labels:
+def nearest(seeds: Labels) -> Labels:
     """Every point's nearest label that is not 0; all 0 where there is none."""
     if not seeds.any():
         return seeds
@@ -155,22 +155,22 @@ def _nearest(seeds: Labels) -> Labels:
     return names[pixels]
 
 
-def _shares(planes: Floats) -> Floats:
+def shares(planes: Floats) -> Floats:
     """Of alphas `[1 + K, h, w]` each one's share of every point, which add up to 1."""
     whole = planes.sum(0)
     count = len(planes)
     seeds = np.where(whole > PRESENT, planes.argmax(0), -1).astype(np.int32)
-    owners = _nearest((1 + seeds).astype(np.int32)) - 1
-    nearest = (owners == np.arange(count)[:, None, None]).astype(np.float32)
-    nearest[0] += owners < 0
-    return np.asarray((planes + FAINT * nearest) / (whole + FAINT), np.float32)
+    owners = nearest((1 + seeds).astype(np.int32)) - 1
+    faint = FAINT * (owners == np.arange(count)[:, None, None]).astype(np.float32)
+    faint[0] += FAINT * (owners < 0)
+    return np.asarray((planes + faint) / (whole + FAINT), np.float32)
 
 
-Choice = Callable[[People, str], Sequence[int]]
+Choice = Callable[[Apart, str], Sequence[int]]
 """Which people of a picture of that name to keep; may raise InputError."""
 
 
-def everyone(people: People, name: str) -> Sequence[int]:
+def everyone(people: Apart, name: str) -> Sequence[int]:
     """A `Choice`."""
     return range(len(people))
 
@@ -188,22 +188,22 @@ def parse_pick(text: str) -> Choice:
     raise UsageError(f"--pick {text} names nobody; give a number from 1, or a point x,y in pixels or shares (0.3,0.5).")
 
 
-def _by_number(number: int, people: People, name: str) -> Sequence[int]:
+def _by_number(number: int, people: Apart, name: str) -> Sequence[int]:
     if number > len(people):
         raise InputError(f"{name}: there is no number {number} to pick; {_count(people)} found.")
     return [number - 1]
 
 
-def _by_place(x: float, y: float, people: People, name: str) -> Sequence[int]:
+def _by_place(x: float, y: float, people: Apart, name: str) -> Sequence[int]:
     height, width = people.size
     shares = max(x, y) <= 1
     if not shares and (x >= width or y >= height):
-        raise InputError(f"{name}: {x:g},{y:g} lies outside the photo, which has {width} x {height} pixels.")
+        raise InputError(f"{name}: {x:g},{y:g} lies outside its {width} x {height} pixels.")
     found = people.at(x, y) if shares else people.at((x + 0.5) / width, (y + 0.5) / height)
     if found is None:
         raise InputError(f"{name}: nobody is at {x:g},{y:g}; {_count(people)} found.")
     return [found]
 
 
-def _count(people: People) -> str:
+def _count(people: Apart) -> str:
     return {0: "nobody was", 1: "one person was"}.get(len(people), f"{len(people)} people were")

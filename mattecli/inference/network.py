@@ -70,12 +70,14 @@ class Matter:
             if engine == "openvino":
                 raise UsageError("Networks that need a trimap run in PyTorch only; leave out --engine openvino.")
             self.engine = "torch"
+        self.instances = instances and self.spec.instances
+        if self.instances and self.engine == "openvino":
+            if engine == "openvino":
+                raise UsageError("People are told apart in PyTorch only; leave out --engine openvino.")
+            self.engine = "torch"
         half = self.spec.half and (self.engine == "torch" or hasattr(network, "exact"))
         self.precision = resolve_precision(precision, self.device, half)
         self.size = size
-        self.instances = instances and self.spec.instances
-        if self.instances and self.engine == "openvino":
-            raise UsageError("People are told apart in PyTorch only; leave out --engine openvino.")
         self._memory = tiles.memory(network)
         fuse = getattr(network, "fuse", None)
         network = cast(nn.Module, fuse() if callable(fuse) else copy.deepcopy(network)).eval()

@@ -25,6 +25,7 @@ from mattecli.inference import spill
 from mattecli.inference.behind import Behind, plain
 from mattecli.inference.coarse import Coarse
 from mattecli.inference.planes import Floats, bands, pad, shrink, steps, window
+from mattecli.media.clips.colour import spread, subsample
 from mattecli.media.clips.frame import Colour, Format, Frame, Plane
 
 Kind = Literal["composite", "cutout", "alpha", "foreground", "side-by-side"]
@@ -124,29 +125,34 @@ def upsample(frame: Frame, lines: Lines) -> Plane:
     (height, width), zero = frame.planes[0].shape, form.colour.levels(form.depth)[2]
     top = np.float32(np.iinfo(form.dtype).max)
     luma, rest = lines.luma * top, lines.rest * top
-    tint = np.zeros(frame.planes[1].shape, np.float32)
+    tint: Floats = np.zeros(frame.planes[1].shape, np.float32)
     for plane, line in zip(frame.planes[1:3], lines.chroma, strict=False):
         cv2.accumulateProduct(plane - np.float32(zero), _at_chroma(line * top, form), tint)
+    tint = spread(tint, form)
+    by = -(-height // tint.shape[0]), -(-width // tint.shape[1])
     alpha = np.empty((height, width), form.dtype)
     for band in bands(height, len(rest)):
         level = band.resized(rest, width)
         cv2.accumulateProduct(frame.planes[0][band.rows].astype(np.float32), band.resized(luma, width), level)
-        added: Any = window(tint, steps(form), band.rows, width) if lines.chroma else 0.0
+        added: Any = window(tint, by, band.rows, width) if lines.chroma else 0.0
         cv2.add(level, added, dst=alpha[band.rows], dtype=cv2.CV_8U if form.depth == 8 else cv2.CV_16U)
     return alpha
 
 
 def _at_chroma(line: Floats, form: Format) -> Floats:
-    """Resized bilinearly to chroma's size, where the last sample may stand for what lies outside the frame."""
-    by, size = steps(form), (form.height, form.width)
-    if any(length % step for length, step in zip(size, by, strict=True)):
-        return shrink(cv2.resize(line, size[::-1], interpolation=cv2.INTER_LINEAR), by)
-    return np.asarray(cv2.resize(line, form.shapes[1][::-1], interpolation=cv2.INTER_LINEAR))
+    """Bilinearly where the chroma samples lie, of which the last may stand for what lies outside the frame."""
+    places = np.zeros((2, 3))
+    for axis, (step, at) in enumerate(zip(steps(form)[::-1], form.siting, strict=True)):
+        scale = line.shape[1 - axis] / (form.width, form.height)[axis]
+        places[axis, axis] = step * scale
+        places[axis, 2] = (0.5 + (at if step == 2 else 0)) * scale - 0.5
+    way = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(line, places, form.shapes[1][::-1], flags=way, borderMode=cv2.BORDER_REPLICATE))
 
 
 def of_planes(alpha: Plane, form: Format) -> list[Plane]:
     """The alpha of the samples of Y, Cb and Cr."""
-    averaged = shrink(alpha, steps(form))
+    averaged = subsample(alpha, form)
     return [alpha, averaged, averaged]
 
 

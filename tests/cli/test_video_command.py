@@ -24,6 +24,7 @@ from mattecli.cli.clip_display import Display
 from mattecli.cli.console import patiently
 from mattecli.cli.video import _rate, _seconds
 from mattecli.errors import UsageError
+from mattecli.inference import instances
 from mattecli.inference.pipeline import Progress
 from mattecli.zoo.spec import Prediction, Spec, long_side
 from tests.media.clips.making import make_clip
@@ -306,6 +307,77 @@ except KeyboardInterrupt:
     print("interrupted")
 print(patiently(lambda: 7))
 """
+
+
+PEOPLE = {1: (60, 90), 2: (10, 26)}
+"""Left and right end of the two red bars of two.mkv in its first frame, by size; each frame they are a pixel on."""
+
+
+def make_two(path, frames=9, rate=25):
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("ffv1", rate=rate)
+        video.height, video.width, video.pix_fmt = 64, 128, "yuv444p"
+        for number in range(frames):
+            rgb = np.zeros((64, 128, 3), np.uint8)
+            for start, end in PEOPLE.values():
+                rgb[12:52, start + number : end + number, 0] = 255
+            container.mux(video.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+        container.mux(video.encode(None))
+
+
+def spans(path, least):
+    """The columns in which each frame shows somebody: first and past the last; None where nobody is."""
+    with av.open(str(path)) as container:
+        rows = [frame.to_ndarray(format="gray")[32] > least for frame in container.decode(video=0)]
+    found = [np.flatnonzero(row) for row in rows]
+    return [(int(one[0]), int(one[-1]) + 1) if one.size else None for one in found]
+
+
+@pytest.mark.parametrize("arguments", [["--output", "alpha"], ["--bg", "black"]])
+@pytest.mark.parametrize(("pick", "who"), [("1", 1), ("2", 2), ("18,30", 2), ("0.6,0.5", 1)])
+def test_one_person_is_kept(folder, arguments, pick, who):
+    make_two(folder / "two.mkv")
+    done = run("two.mkv", "-o", "x.mkv", "--codec", "ffv1", "--pick", pick, *arguments)
+    assert done.code == 0, done.err
+    first, end = PEOPLE[who]
+    for number, span in enumerate(spans("x.mkv", least=40)):
+        assert span == pytest.approx((first + number, end + number), abs=1)
+
+
+def test_who_is_picked_stays_the_same_in_a_run_that_goes_on(folder, monkeypatch):
+    """Where it goes on, the other one is the larger."""
+    make_two(folder / "two.mkv", 9, Fraction(1, 10))
+    arguments = ["two.mkv", "-o", "x.mkv", "--codec", "ffv1", "--output", "alpha", "--resume", "--pick"]
+    with monkeypatch.context() as patch:
+        interrupt(patch, 4)
+        assert run(*arguments, "2").code == 130
+    assert "picked.npz" in files(folder / ".x.mkv.segments")
+    other = run(*arguments, "1")
+    assert other.code == 2 and "other settings" in other.err
+    monkeypatch.setattr(instances, "parse_pick", lambda text: lambda people, name: pytest.fail("picked again"))
+    assert run(*arguments, "2").code == 0
+    assert spans("x.mkv", least=40) == [pytest.approx((10 + n, 26 + n), abs=1) for n in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["--pick", "3"], 1, "two.mkv at 0.00 s: there is no number 3 to pick; 2 people were found"),
+        (["--pick", "127,2"], 1, "nobody is at 127,2"),
+        (["--pick", "left"], 2, "--pick left names nobody"),
+        (["--instances"], 2, "--pick N keeps one person"),
+    ],
+)
+def test_nobody_to_pick(folder, arguments, code, sentence):
+    make_two(folder / "two.mkv", 2)
+    done = run("two.mkv", "-o", "x.mkv", *arguments)
+    assert done.code == code and sentence in done.err and files(folder) == ["clip.mp4", "two.mkv"]
+
+
+def test_who_leaves_is_noted(folder):
+    make_two(folder / "two.mkv", 80)
+    done = run("two.mkv", "-o", "x.mkv", "--pick", "1")
+    assert done.code == 0 and "Who was picked is out of sight" in done.err
 
 
 def test_the_real_network(tmp_path, monkeypatch):

@@ -17,9 +17,12 @@ from mattecli.errors import InputError, UsageError
 from mattecli.inference import clips, pipeline
 from mattecli.inference.behind import Moving, plain
 from mattecli.inference.clips import process
+from mattecli.inference.guidance.hints import Hints
 from mattecli.inference.guidance.plate import open_plate
+from mattecli.inference.instances import parse_pick
 from mattecli.inference.network import Matter
 from mattecli.inference.rendering import Renderer
+from mattecli.inference.tracking import Tracker
 from mattecli.media.clips.frame import Colour, Format, Frame
 from mattecli.media.clips.reading import open_clip
 from mattecli.media.clips.writing import Target, open_sink
@@ -342,8 +345,9 @@ def test_a_network_sees_the_plate(tmp_path, suffix):
         cv2.imwrite(str(plate), np.full((20, 30, 3), (0, 0, 51), np.uint8))
     else:
         make_clip(plate, 2)
+    shown = open_plate(str(plate))
     run(tmp_path / "in.mkv", tmp_path / "out.mkv", Even(needs="background"), "alpha", codec="ffv1",
-        plate=open_plate(str(plate)))  # fmt: skip
+        hint=lambda *seen: Hints(background=shown(*seen)))  # fmt: skip
     _, _, planes = read(tmp_path / "out.mkv")
     levels = [round((float(one[0].mean()) - 16) / 219 * 255) for one in planes]
     expected = [51] * 4 if suffix == ".png" else [round(rgb_of(n)[..., 0].mean()) for n in (0, 1, 1, 1)]
@@ -356,6 +360,25 @@ def test_a_plate_that_is_none(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(UsageError, match="text"):
         open_plate(str(tmp_path / "text.png"))
+
+
+def test_who_is_kept_is_kept_where_frames_could_stay_on_the_device(tmp_path, monkeypatch):
+    """They don't: people are told apart on the CPU."""
+
+    class Bright(Even):
+        def forward(self, image, **given):
+            return Prediction((image[:, :1] > 0.7).float() + 0 * self.alpha)
+
+    make_clip(tmp_path / "in.mkv", 3)
+    monkeypatch.setattr(clips, "suits", lambda matter: True)
+    tracker = Tracker(parse_pick("1"), "in.mkv", (64, 96))
+    run(tmp_path / "in.mkv", tmp_path / "out.mkv", Bright(), "alpha", codec="ffv1", tracker=tracker)
+    _, _, planes = read(tmp_path / "out.mkv")
+    for luma, *_ in planes:
+        assert luma[8, 12] > 230 and luma[40:, 40:].max() == 16
+    with pytest.raises(InputError, match="no number 2"):
+        run(tmp_path / "in.mkv", tmp_path / "no.mkv", Bright(), tracker=Tracker(parse_pick("2"), "in.mkv", (64, 96)))
+    assert not (tmp_path / "no.mkv").exists()
 
 
 def test_the_network_sees_square_pixels():

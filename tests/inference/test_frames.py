@@ -9,6 +9,7 @@ from mattecli.inference.frames import follow
 from mattecli.inference.guidance.hints import Hints
 from mattecli.inference.guided import resize
 from mattecli.inference.network import Matter
+from mattecli.zoo.spec import Prediction, Spec, native
 
 HEIGHT, WIDTH = 40, 64
 rng = np.random.default_rng(1)
@@ -95,6 +96,48 @@ def test_one_frame_delay(red, red_without_guides, guides, reds, expected):
         assert np.abs(coarse.alpha[:, WIDTH // 2 :] - 0.5).max() < 0.01
         linear = (coarse.slope * frame.transpose(2, 0, 1) / 255).sum(0) + coarse.intercept
         np.testing.assert_allclose(linear.clip(0, 1), coarse.alpha, atol=1e-4)
+
+
+def test_what_a_trimap_knows_is_not_mended():
+    class Told(torch.nn.Module):
+        """alpha is the trimap, and the red of the picture where that is unknown."""
+
+        spec = Spec(size=native(), needs="trimap")
+
+        def __init__(self):
+            super().__init__()
+            self.offset = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, image, *, trimap=None, background=None, state=None):
+            return Prediction(torch.where(trimap == 0.5, image[:, :1], trimap))
+
+    trimaps = [np.full((HEIGHT, WIDTH), 0.5, np.float32) for _ in range(3)]
+    for trimap, known in zip(trimaps, (0, 1, 0), strict=True):
+        trimap[:, :20] = known
+    pictures = [picture(0.2), picture(0.8), picture(0.2)]
+    answers = follow(
+        Matter(Told(), "cpu"), range(3), pictures.__getitem__, hint=lambda number: Hints(trimap=trimaps[number])
+    )
+    alpha = [coarse.alpha for _, coarse in answers][1]
+    assert (alpha[:, :20] == 1).all()
+    np.testing.assert_allclose(alpha[:, 20:], 0.2, atol=0.01)
+
+
+def test_what_counts_of_an_answer_is_smoothed(red):
+    """`select` sees each answer once, in order, and whether a scene begins."""
+    seen = []
+
+    def select(item, coarse, begins):
+        seen.append((item, begins))
+        return coarse.times(np.full((2, 2), 0.5, np.float32))
+
+    pictures = [picture(0.2), picture(0.8), picture(0.2), picture(0.2, scene=1)]
+    answers = list(follow(Matter(red, "cpu"), range(4), pictures.__getitem__, select=select))
+    assert seen == [(0, True), (1, False), (2, False), (3, True)]
+    assert [coarse.alpha.mean() for _, coarse in answers] == pytest.approx([0.1] * 4, abs=0.01)
+    assert [coarse.at(rgb).mean() for (_, coarse), rgb in zip(answers, pictures, strict=True)] == pytest.approx(
+        [0.1] * 4, abs=0.01
+    )
 
 
 def test_no_mean_over_a_cut(red):

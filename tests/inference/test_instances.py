@@ -112,7 +112,8 @@ def test_only_who_is_asked_tells_people_apart(colours, red):
 def test_openvino_is_refused_where_the_network_must_tell_apart(colours, monkeypatch):
     monkeypatch.setattr("mattecli.inference.network.resolve_engine", lambda *_: "openvino")
     with pytest.raises(UsageError, match="openvino"):
-        Matter(colours, "cpu", instances=True)
+        Matter(colours, "cpu", engine="openvino", instances=True)
+    assert Matter(colours, "cpu", instances=True).engine == "torch"
 
 
 def connected(alpha):

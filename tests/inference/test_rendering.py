@@ -10,10 +10,10 @@ import pytest
 from mattecli.inference import guided, spill
 from mattecli.inference.behind import plain
 from mattecli.inference.coarse import Coarse
-from mattecli.inference.planes import enlarge, shrink, steps
+from mattecli.inference.planes import enlarge
 from mattecli.inference.rendering import Renderer, blend, of_planes
-from mattecli.media.clips.colour import to_planes, to_rgb
-from mattecli.media.clips.frame import BT601, BT709, BT2020, HLG, PQ, Colour, Format, Frame
+from mattecli.media.clips.colour import spread, subsample, to_planes, to_rgb
+from mattecli.media.clips.frame import BT601, BT709, BT2020, HLG, LEFT, PQ, TOP_LEFT, Colour, Format, Frame
 
 FORMATS = [
     Format(96, 128),
@@ -24,6 +24,11 @@ FORMATS = [
     Format(96, 128, Colour(BT2020, 9, 14), depth=10),
     Format(97, 131, depth=10, chroma="422"),
     Format(90, 121, depth=12, chroma="444"),
+    Format(96, 128, siting=LEFT),
+    Format(97, 131, siting=LEFT),
+    Format(97, 131, chroma="422", siting=LEFT),
+    Format(96, 128, Colour(BT2020, 9, 14), depth=10, siting=TOP_LEFT),
+    Format(97, 131, siting=(1.0, 0.5)),
 ]
 
 
@@ -32,7 +37,7 @@ def answer(alpha, slope, intercept):
 
 
 def shown(form):
-    return f"{form.height}x{form.width} {form.chroma} {form.depth} bits, matrix {form.colour.matrix}"
+    return f"{form.height}x{form.width} {form.chroma} {form.depth} bits, matrix {form.colour.matrix}, {form.siting}"
 
 
 def picture(height, width, seed=0):
@@ -62,18 +67,25 @@ def flat(alpha):
 
 
 def exact_rgb(planes, form):
-    """R′G′B′ `[H, W, 3]` in [0, 1], nothing rounded on the way, a chroma sample amid those it stands for."""
+    """R′G′B′ `[H, W, 3]` in [0, 1], nothing rounded on the way."""
     luma, *chroma = (plane.astype(np.float64) for plane in planes[:3])
-    full = [luma, *(enlarge(plane, steps(form), *luma.shape) for plane in chroma)]
+    full = [luma, *(whole(plane, form) for plane in chroma)]
     matrix, offset = form.colour.to_rgb(form.depth)
     return (np.dstack(full) @ matrix.T + offset).clip(0, 1)
+
+
+def whole(plane, form):
+    """Chroma's `plane` at luma's size."""
+    plane = spread(plane, form)
+    by = -(-form.height // plane.shape[0]), -(-form.width // plane.shape[1])
+    return enlarge(plane, by, form.height, form.width)
 
 
 def exact_planes(rgb, form):
     """Levels, not rounded."""
     matrix, offset = form.colour.from_rgb(form.depth)
     full = np.moveaxis(rgb @ matrix.T + offset, -1, 0)
-    return [full[0], *(shrink(plane, steps(form)) for plane in full[1:])]
+    return [full[0], *(subsample(plane, form) for plane in full[1:])]
 
 
 def exact_alpha(frame, coarse):

@@ -1,8 +1,10 @@
-"""What the user named for a clip: a trimap or a rough mask, one for all frames or another clip that runs beside."""
+"""What the user named for a clip: a trimap, a rough mask, a plate; one for all frames or a clip that runs beside."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -11,8 +13,9 @@ import numpy as np
 from mattecli.errors import InputError, UsageError
 from mattecli.inference.compiled import State
 from mattecli.inference.cuts import Cuts
+from mattecli.inference.guidance import plate as plates
 from mattecli.inference.guidance.beside import Beside
-from mattecli.inference.guidance.hints import Hints
+from mattecli.inference.guidance.hints import NOTHING, Hints
 from mattecli.inference.guidance.photos import (
     AUTO,
     as_mask,
@@ -31,8 +34,8 @@ from mattecli.media.clips.frame import Frame
 from mattecli.media.clips.reading import Clip, open_clip
 from mattecli.media.photos import READABLE, Pixels
 
-FrameHinting = Callable[[Frame], Hints]
-"""What is told of a frame, at its size."""
+FrameHinting = Callable[[Frame, int, int], Hints]
+"""What is told of a frame, at the `(height, width)` that the network sees it at; frames come in their order."""
 
 
 def for_frames(
@@ -40,18 +43,38 @@ def for_frames(
     matter: Matter,
     source: str,
     clip: Clip | Camera,
-    trimap: str | None,
-    mask: str | None,
+    *,
+    trimap: str | None = None,
+    mask: str | None = None,
+    background: str | None = None,
+    align: bool = False,
     start: float | None = None,
 ) -> FrameHinting | None:
-    """What is told of the frames of `clip`, opened from `source` at its second `start`, beside them, by `--trimap` and
-    `--mask`; None without them.
+    """What is told of the frames of `clip`, opened from `source` at its second `start`, beside them, by `--trimap`,
+    `--mask`, `--background` and `--align` (`plate.for_clip`); None without them.
 
     Of a clip, the frame that is shown at the same time counts, and its last one stays; numbered pictures go frame by
     frame. Raises UsageError for what does not go together, can't be read, has another size, or is one picture that
     says nothing; what is returned raises InputError for a frame of which all is unknown.
     """
     check(model, matter.spec.needs, trimap, mask)
+    plates.check(model, matter.spec.needs, background, align)
+    told = _where(matter, source, clip, trimap, mask, start)
+    if not background:
+        return told
+    plate = plates.for_clip(background, source, clip.format, align=align, start=start, rate=clip.rate)
+
+    def hint(frame: Frame, height: int, width: int) -> Hints:
+        hints = told(frame, height, width) if told else NOTHING
+        return replace(hints, background=plate(frame, height, width))
+
+    return hint
+
+
+def _where(
+    matter: Matter, source: str, clip: Clip | Camera, trimap: str | None, mask: str | None, start: float | None
+) -> FrameHinting | None:
+    """What `trimap` or `mask` say of where the subject is."""
     try:
         if trimap == AUTO:
             return _Automatic(str(matter.device))
@@ -67,15 +90,14 @@ def for_frames(
 def _trimaps(text: str, source: str, clip: Clip | Camera, start: float | None) -> FrameHinting:
     height, width = clip.format.height, clip.format.width
     if _is_picture(text):
-        hints = Hints(trimap=read_trimap(Path(text), source, height, width))
-        return lambda frame: hints
+        return _still(Hints(trimap=read_trimap(Path(text), source, height, width)).at)
     grey = _beside("--trimap", text, source, clip, start)
 
-    def hint(frame: Frame) -> Hints:
+    def hint(frame: Frame, high: int, wide: int) -> Hints:
         trimap = parse(grey(frame, height, width))
         if (trimap == 0.5).all():
             raise InputError(f"All is unknown in {text} at {frame.time:.2f} s; mark what is sure in all its frames.")
-        return Hints(trimap=trimap)
+        return Hints(trimap=trimap).at(high, wide)
 
     return hint
 
@@ -83,10 +105,16 @@ def _trimaps(text: str, source: str, clip: Clip | Camera, start: float | None) -
 def _masks(text: str, source: str, clip: Clip | Camera, start: float | None, guided: bool) -> FrameHinting:
     height, width = clip.format.height, clip.format.width
     if _is_picture(text):
-        hints = from_mask(read_mask(Path(text), source, height, width), height, width, guided)
-        return lambda frame: hints
+        mask = read_mask(Path(text), source, height, width)
+        return _still(lambda high, wide: from_mask(mask, high, wide, guided))
     grey, size = _beside("--mask", text, source, clip, start), drawn(height, width)
-    return lambda frame: from_mask(as_mask(grey(frame, *size)), height, width, guided)
+    return lambda frame, high, wide: from_mask(as_mask(grey(frame, *size)), high, wide, guided)
+
+
+def _still(hints: Callable[[int, int], Hints]) -> FrameHinting:
+    """The same `hints` of any size for all frames."""
+    of_size = lru_cache(maxsize=1)(hints)
+    return lambda frame, height, width: of_size(height, width)
 
 
 def _beside(
@@ -114,10 +142,9 @@ class _Automatic:
         self._cuts = Cuts()
         self._state: State | None = None
 
-    def __call__(self, frame: Frame) -> Hints:
+    def __call__(self, frame: Frame, height: int, width: int) -> Hints:
         assert frame.view is not None
-        height, width = frame.format.height, frame.format.width
-        seen = frame.view(*self._matter.size_for(height, width))
+        seen = frame.view(*self._matter.size_for(frame.format.height, frame.format.width))
         state = None if self._cuts.begins(seen) else self._state
         coarse, self._state = self._matter.step(seen, state)
         return Hints(trimap=round_subject(coarse.alpha, height, width))

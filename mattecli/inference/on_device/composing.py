@@ -13,8 +13,20 @@ from torch import Tensor
 from mattecli.inference import spill
 from mattecli.inference.background import DEFAULT_BLUR
 from mattecli.inference.on_device.seeing import Answer, Eye, Planes
-from mattecli.inference.on_device.tensors import enlarge, fill, fit_grey, gaussian, mean, pad, resize, shrink
-from mattecli.inference.planes import Size, steps
+from mattecli.inference.on_device.tensors import (
+    bilinear,
+    enlarge,
+    fill,
+    fit_grey,
+    gaussian,
+    mean,
+    pad,
+    resize,
+    shrink,
+    subsample,
+    whole,
+)
+from mattecli.inference.planes import Floats, Size, steps
 from mattecli.inference.rendering import Kind
 from mattecli.media.clips.frame import Format
 
@@ -31,6 +43,7 @@ class Composer:
         self._one = torch.ones((), dtype=eye.number, device=eye.device)
         self._lines = torch.from_numpy(_to_lines(eye.form)).to(eye.device, torch.float32)
         self._blur = None if blur is None else OutOfFocus(eye.form, blur, eye.device)
+        self._places: dict[torch.Size, list[Tensor]] = {}
         self._type = torch.uint8 if made.depth == 8 else torch.uint16
 
     def __call__(self, levels: Tensor, answer: Answer, behind: Tensor | None) -> Tensor:
@@ -64,7 +77,7 @@ class Composer:
         else:
             assert self._blur is not None
             backs = [plane.to(self._number) for plane in self._blur(planes, answer.alpha)]
-        shares = [shown, shrink(shown, steps(self._form))]
+        shares = [shown, subsample(shown, self._form)]
         made = [torch.lerp(*three) for three in zip(backs, fronts, shares, strict=True)]
         if self._kind == "composite":
             return made
@@ -82,15 +95,19 @@ class Composer:
         if lines.shape[1] > 2:
             zero = self._form.colour.levels(self._form.depth)[2]
             tint = self._at_chroma(lines[:, 2:]) * (planes.chroma - zero)
-            rest = rest + enlarge(tint.sum(1, keepdim=True), steps(self._form), *size)
+            rest = rest + whole(tint.sum(1, keepdim=True), self._form)
         return torch.addcmul(rest, slope, planes.luma).to(self._number).clamp_(0, 1)
 
     def _at_chroma(self, lines: Tensor) -> Tensor:
-        """At chroma's size, where the last sample may stand for what lies outside the frame."""
-        by, size = steps(self._form), (self._form.height, self._form.width)
-        if any(length % step for length, step in zip(size, by, strict=True)):
-            return shrink(resize(lines, *size), by)
-        return resize(lines, *self._form.shapes[1])
+        """Where chroma's samples lie, of which the last may stand for what lies outside the frame."""
+        size = lines.shape[-2:]
+        if size not in self._places:
+            self._places[size] = [
+                torch.from_numpy(bilinear(samples, places)).to(lines.device)
+                for samples, places in zip(size, _chroma_places(self._form, *size), strict=True)
+            ]
+        rows, columns = self._places[size]
+        return rows @ lines @ columns.T
 
     def _in_levels(self, planes: Planes, answer: Answer) -> Tensor:
         """`rendering.in_levels`: `[1, 4, h, w]`, the slope of Y, the rest, the slopes of Cb and Cr (not for HDR)."""
@@ -109,7 +126,7 @@ class Composer:
         return [
             self._front(planes.luma, alpha, (block, block), square),
             self._front(
-                planes.chroma, shrink(alpha, (rows, columns)), (2 * block // rows, 2 * block // columns), square // 2
+                planes.chroma, subsample(alpha, self._form), (2 * block // rows, 2 * block // columns), square // 2
             ),
         ]
 
@@ -123,6 +140,16 @@ class Composer:
         gain = alpha / torch.addcmul(self._one, alpha, rest, value=-2)
         found = torch.addcmul(levels - near, rest, apart)
         return torch.addcmul(near, gain, found).clamp_(0, self._top)
+
+
+def _chroma_places(form: Format, *size: int) -> list[Floats]:
+    """Rows and columns of the chroma samples in a picture of `size`."""
+    return [
+        (step * np.arange(goal) + 0.5 + (at if step == 2 else 0)) * samples / pixels - 0.5
+        for step, goal, at, samples, pixels in zip(
+            steps(form), form.shapes[1], form.siting[::-1], size, form.shapes[0], strict=True
+        )
+    ]
 
 
 def _to_lines(form: Format) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

@@ -8,14 +8,52 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mattecli.inference.guided import EPSILON
-from mattecli.inference.planes import Floats, Size
+from mattecli.inference.planes import Floats, Size, steps
 from mattecli.inference.rendering import RIDGE
 from mattecli.inference.spill import WIDEST
+from mattecli.media.clips.frame import Format
 
 
 def shrink(x: Tensor, by: Size) -> Tensor:
     """Averaged over `by` samples; past the last row and column they repeat."""
     return x if by == (1, 1) else F.avg_pool2d(pad(x, by), by)
+
+
+def subsample(x: Tensor, form: Format) -> Tensor:
+    """As `media.clips.colour.subsample`: of luma's size, where `form` has its chroma samples."""
+    return shrink(_between(pad(x, steps(form)), form, behind=False), steps(form))
+
+
+def whole(x: Tensor, form: Format) -> Tensor:
+    """Planes of chroma's size bilinearly at luma's, from where `form` has its samples."""
+    by, on = steps(form), _on_pixels(form)
+    for axis, step, sited in zip((-2, -1), by, on, strict=True):
+        x = x.repeat_interleave(step, axis) if sited else x
+    rest = [1 if sited else step for step, sited in zip(by, on, strict=True)]
+    return enlarge(_between(x, form, behind=True), (rest[0], rest[1]), form.height, form.width)
+
+
+def _on_pixels(form: Format) -> tuple[bool, bool]:
+    """Whether rows, and columns, of chroma samples lie on every other pixel."""
+    rows, columns = (step == 2 and at != 0.5 for step, at in zip(steps(form), form.siting[::-1], strict=True))
+    return rows, columns
+
+
+def _between(x: Tensor, form: Format, behind: bool) -> Tensor:
+    """On the axes on which chroma lies on pixels, means of two neighbours: towards its pixels, or from them."""
+    on = _on_pixels(form)
+    if not any(on):
+        return x
+    sides = [
+        int(sited and (at == end) != behind) for sited, at in zip(on[::-1], form.siting, strict=True) for end in (0, 1)
+    ]
+    return F.avg_pool2d(F.pad(x, sides, mode="replicate"), [1 + sited for sited in on], 1)
+
+
+def bilinear(samples: int, places: Floats) -> Floats:
+    """Weights `[places, samples]` that interpolate at `places`; beyond the border its samples repeat."""
+    apart = np.abs(places.clip(0, samples - 1)[:, None] - np.arange(samples))
+    return np.asarray(np.maximum(0, 1 - apart), np.float32)
 
 
 def resize(x: Tensor, height: int, width: int) -> Tensor:
@@ -55,8 +93,7 @@ def fill(weighted: Tensor, weight: Tensor) -> Tensor:
 def averaging(samples: int, goal: int) -> Floats:
     """Weights `[goal, samples]` that bring so many samples to `goal`: by area, or bilinear where those are more."""
     if goal > samples:
-        place = ((np.arange(goal) + 0.5) * samples / goal - 0.5).clip(0, samples - 1)
-        return np.asarray(np.maximum(0, 1 - np.abs(place[:, None] - np.arange(samples))), np.float32)
+        return bilinear(samples, (np.arange(goal) + 0.5) * samples / goal - 0.5)
     edges, first = np.arange(goal + 1) * samples / goal, np.arange(samples)
     shared = np.minimum(edges[1:, None], first + 1) - np.maximum(edges[:-1, None], first)
     return np.asarray(np.maximum(0, shared) * goal / samples, np.float32)

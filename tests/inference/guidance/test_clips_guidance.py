@@ -52,7 +52,7 @@ def matted(network, trimap=None, mask=None):
     """The alphas `[H, W]` uint8 of the frames of clip.mp4."""
     matter = Matter(network, "cpu", "fp32", engine="torch")
     clip = open_clip("clip.mp4")
-    hint = for_frames("half", matter, "clip.mp4", clip, trimap, mask)
+    hint = for_frames("half", matter, "clip.mp4", clip, trimap=trimap, mask=mask)
     renderer = Renderer("cutout", clip.format)
     process(clip, matter, renderer, open_sink(Target(Path("out.mkv"), "ffv1"), renderer.format, clip), hint=hint)
     with open_clip("out.mkv") as made:
@@ -91,8 +91,8 @@ def test_a_part_of_a_clip_goes_with_the_same_part_of_its_trimaps(folder):
         cv2.imwrite(f"t_{index}.png", thirds(shift=index))
     matter = Matter(Half("trimap", native()), "cpu")
     with open_clip("clip.mp4", start=0.12) as clip:
-        hint = for_frames("half", matter, "clip.mp4", clip, "t_%d.png", None, 0.12)
-        found = [np.flatnonzero(hint(frame).trimap[9] == 0.5)[0] for frame in clip]
+        hint = for_frames("half", matter, "clip.mp4", clip, trimap="t_%d.png", start=0.12)
+        found = [np.flatnonzero(hint(frame, 64, 96).trimap[9] == 0.5)[0] for frame in clip]
     assert found == [33, 34, 35, 36, 37]
 
 
@@ -122,9 +122,9 @@ def test_auto_follows_what_the_default_network_finds(folder, red, monkeypatch):
     default = Matter(red, "cpu")
     monkeypatch.setattr(hinting_frames, "Matter", lambda device: default)
     with open_clip("clip.mp4") as clip:
-        hint = for_frames("half", Matter(Half("trimap", native()), "cpu"), "clip.mp4", clip, "auto", None)
+        hint = for_frames("half", Matter(Half("trimap", native()), "cpu"), "clip.mp4", clip, trimap="auto")
         for frame in clip:
-            trimap = hint(frame).trimap
+            trimap = hint(frame, 64, 96).trimap
             assert trimap.shape == (64, 96) and set(np.unique(trimap)) <= {0, 0.5, 1} and (trimap == 0.5).any()
 
 
@@ -147,7 +147,7 @@ def test_what_can_be_told_before_work_is(folder, needs, trimap, mask, sentence):
     make_clip(folder / "other.mp4", 2, size=(32, 96))
     matter = Matter(Half(needs, native()), "cpu")
     with open_clip("clip.mp4") as clip, pytest.raises(UsageError, match=sentence):
-        for_frames("half", matter, "clip.mp4", clip, trimap, mask)
+        for_frames("half", matter, "clip.mp4", clip, trimap=trimap, mask=mask)
 
 
 def test_a_frame_of_which_nothing_is_known_is_told_by_its_time(folder):
@@ -155,3 +155,17 @@ def test_a_frame_of_which_nothing_is_known_is_told_by_its_time(folder):
         cv2.imwrite(f"t_{index}.png", thirds() if index < 5 else np.full((64, 96), 128, np.uint8))
     with pytest.raises(InputError, match=r"All is unknown in t_%d\.png at 0\.20 s"):
         matted(Half("trimap", native()), trimap="t_%d.png")
+
+
+def test_a_plate_and_a_mask_go_together(folder):
+    cv2.imwrite("p.png", np.full((64, 96, 3), (0, 0, 51), np.uint8))
+    cv2.imwrite("m.png", thirds())
+    matter = Matter(Half("background", long_side(48, 8)), "cpu")
+    with open_clip("clip.mp4") as clip:
+        told = {"mask": "m.png", "background": "p.png"}
+        hints = for_frames("half", matter, "clip.mp4", clip, **told)(next(iter(clip)), 32, 48)
+        assert for_frames("half", Matter(Half("image", native()), "cpu"), "clip.mp4", clip) is None
+        with pytest.raises(UsageError, match="half needs to see the scene"):
+            for_frames("half", matter, "clip.mp4", clip, mask="m.png")
+    assert hints.trimap is None and hints.region.shape == (32, 48) and (hints.background == (51, 0, 0)).all()
+    assert hints.region[16, 47] == 1 and hints.region[16, 5] == 0

@@ -19,7 +19,7 @@ from mattecli.inference.on_device import OnDevice
 from mattecli.inference.on_device.seeing import Eye
 from mattecli.inference.rendering import Renderer
 from mattecli.media.clips.colour import to_planes, to_rgb
-from mattecli.media.clips.frame import Colour, Format, Frame
+from mattecli.media.clips.frame import LEFT, TOP_LEFT, Colour, Format, Frame
 from mattecli.zoo.spec import Prediction, Spec, long_side
 
 SD, HD, FULL, PQ = Colour(6, 6, 6), Colour(), Colour(full=True), Colour(9, 9, 16)
@@ -31,13 +31,16 @@ FORMATS = [
     Format(64, 80, HD, chroma="444", aspect=Fraction(4, 3)),
     Format(120, 214, HD, depth=10),
     Format(121, 67, FULL, depth=12, chroma="422", alpha=True),
+    Format(97, 131, SD, siting=LEFT),
+    Format(98, 131, SD, chroma="422", siting=(1.0, 0.5)),
+    Format(120, 214, Colour(9, 9, 14), depth=10, siting=TOP_LEFT),
 ]
 KINDS = ["composite", "cutout", "alpha", "foreground", "side-by-side"]
 
 
 def named(form):
     """A short name for a test."""
-    return f"{form.width}x{form.height}-{form.chroma}-{form.depth}"
+    return f"{form.width}x{form.height}-{form.chroma}-{form.depth}-{form.siting}"
 
 
 class Given(nn.Module):
