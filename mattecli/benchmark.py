@@ -1,7 +1,7 @@
 """Forward speed, memory and arithmetic of networks, side by side.
 
-All variants are built and warmed up first, then timed in turn, round after round, so that whatever else the machine
-does falls on all of them alike: ratios within one run are fair even where the times are not. Networks have fresh
+As many variants as `HELD` allows are built and warmed up, then timed in turn, round after round, so that whatever else
+the machine does falls on all of them alike: their ratios are fair even where the times are not. Networks have fresh
 weights (speed does not depend on them), are fused where they can be, and see random pictures; what is timed is the
 forward pass alone, with the device synchronised, and without a clip's state.
 """
@@ -15,12 +15,14 @@ import platform
 import statistics
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mattecli import zoo
@@ -28,8 +30,14 @@ from mattecli.errors import MatteError, UsageError
 from mattecli.inference.compiled import compile_openvino, require_openvino
 from mattecli.inference.devices import PRECISIONS, resolve_device, resolve_precision
 
-WARM_UP = 3
-FAILURES = (RuntimeError, ValueError, MatteError)
+WARM_UP, LEAST = 3, 3
+"""Passes before the timed ones, at most, and timed ones, if so many are wanted."""
+ENOUGH, LONG = 4.0, 0.25
+"""Seconds: of a variant's passes, timed or before, after which no more of them begin; of a pass that caches are nothing
+to."""
+HELD = 2 * 2**30
+"""Bytes of weights after which no further network is built before those that are have been timed."""
+FAILURES = (RuntimeError, ValueError, MemoryError, MatteError)
 """What a network raises that can't do with a variant, out of memory included."""
 
 
@@ -52,8 +60,8 @@ class Result:
 
     seconds: median time of one forward pass of the whole batch; `quartiles` the first and third, `runs` how many.
     per_second: samples a second. parameters, macs: of the network as it was run; macs (multiply-adds of convolutions
-    and matrix products) for one sample. memory: peak bytes that weights and activations took: allocated on CUDA;
-    growth of the process on Linux, which is a rough figure; None elsewhere.
+    and matrix products) for one sample. memory: bytes of the weights and of what a pass takes at its peak: allocated
+    on CUDA; growth of the process on Linux, which is a rough figure; None elsewhere.
     """
 
     variant: Variant
@@ -73,6 +81,7 @@ class _Ready:
 
     variant: Variant
     run: Callable[[], object]
+    weights: int
     memory: int | None
     parameters: int
     macs: int
@@ -84,36 +93,46 @@ def bench(
     progress: Callable[[float], None] = lambda steps: None,
     create: Callable[[str], nn.Module] | None = None,
 ) -> list[Result]:
-    """Time `variants`, each `runs` times; `progress(1)` after each variant is ready and after each timed pass.
+    """Time `variants`, each `runs` times, or fewer, down to `LEAST`, where that takes more than `ENOUGH` seconds.
 
-    `create` builds a network of the zoo's contract by its name (default: `zoo.create`). Raises UsageError, before any
-    work, for devices and precisions that are not there; a variant that fails later (out of memory, say) gets a Result
-    with `error`.
+    `progress` is told one step for each variant made ready, and `runs` for its passes. `create` builds a network of the
+    zoo's contract by its name (default: `zoo.create`). Raises UsageError, before any work, for devices and precisions
+    that are not there; a variant that fails later (out of memory, say) gets a Result with `error`.
     """
-    variants = [_resolve(variant) for variant in variants]
-    ready: dict[int, _Ready] = {}
-    errors: dict[int, str] = {}
-    times: dict[int, list[float]] = {index: [] for index in range(len(variants))}
-    for index, variant in enumerate(variants):
-        try:
-            ready[index] = _prepare(variant, create or zoo.create)
-        except FAILURES as error:
-            errors[index] = _first_line(error)
-            progress(runs)
-        progress(1)
-    for _ in range(runs):
-        for index in list(ready):
+    pending = deque(enumerate([_resolve(variant) for variant in variants]))
+    results: dict[int, Result] = {}
+    while pending:
+        ready: dict[int, _Ready] = {}
+        while pending and sum(one.weights for one in ready.values()) < HELD:
+            index, variant = pending.popleft()
             try:
-                times[index].append(_timed(ready[index].run))
+                ready[index] = _prepare(variant, create or zoo.create)
             except FAILURES as error:
-                errors[index] = _first_line(error)
-                progress(runs - len(times[index]) - 1)
-                del ready[index]
+                results[index] = Result(variant, error=_first_line(error))
+                progress(runs)
             progress(1)
-    return [
-        Result(variant, error=errors[index]) if index in errors else _result(ready[index], times[index])
-        for index, variant in enumerate(variants)
-    ]
+        results |= _rounds(ready, runs, progress)
+    return [results[index] for index in range(len(variants))]
+
+
+def _rounds(ready: dict[int, _Ready], runs: int, progress: Callable[[float], None]) -> dict[int, Result]:
+    """Time what is `ready` in turn, until each has enough."""
+    times: dict[int, list[float]] = {index: [] for index in ready}
+    results: dict[int, Result] = {}
+    while len(results) < len(ready):
+        for index in [index for index in ready if index not in results]:
+            taken = times[index]
+            try:
+                taken.append(_timed(ready[index].run, lead_in=not taken or taken[-1] < LONG))
+            except FAILURES as error:
+                results[index] = Result(ready[index].variant, error=_first_line(error))
+                progress(runs - len(taken))
+                continue
+            progress(1)
+            if len(taken) == runs or (len(taken) >= LEAST and sum(taken) > ENOUGH):
+                results[index] = _result(ready[index], taken)
+                progress(runs - len(taken))
+    return results
 
 
 def machine(device: str) -> str:
@@ -156,32 +175,41 @@ def _result(ready: _Ready, times: list[float]) -> Result:
 
 
 def _prepare(variant: Variant, create: Callable[[str], nn.Module]) -> _Ready:
-    """Build, warm up, and measure the memory of the warm passes."""
+    """Build, count, warm up, and measure the memory of the warm passes."""
     device = torch.device(variant.device)
     network = create(variant.model).eval()
     half: bool = network.spec.half and variant.engine == "torch"
     variant = replace(variant, precision=resolve_precision(variant.precision, device, half))
     fuse = getattr(network, "fuse", None)
     network = fuse() if callable(fuse) else network
-    macs = _macs(network, _inputs(network, variant, torch.device("cpu"), batch=1))
-    memory = _Memory(device)
     network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    inputs = _inputs(network, variant, device, variant.batch)
+    weights = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
+    macs = _macs(network, _inputs(network, variant, device, batch=1))
+    memory = _Memory(device)
     compiled = _openvino if variant.engine == "openvino" else _torch
-    run = compiled(network, inputs, variant.precision, device)
+    run = compiled(network, _inputs(network, variant, device, variant.batch), variant.precision, device)
+    start = time.perf_counter()
     for _ in range(WARM_UP):
         run()
-    return _Ready(variant, run, memory.peak(), sum(p.numel() for p in network.parameters()), macs)
+        if time.perf_counter() - start > ENOUGH:
+            break
+    peak = memory.peak()
+    if peak is not None and variant.engine == "torch":  # OpenVINO makes a copy of the weights
+        peak += weights
+    return _Ready(variant, run, weights, peak, sum(p.numel() for p in network.parameters()), macs)
 
 
 def _inputs(network: nn.Module, variant: Variant, device: torch.device, batch: int) -> dict[str, Tensor]:
-    """Random pictures, with the trimap (unknown everywhere) or background plate that the network's spec needs."""
+    """Random pictures, with what the network's spec needs: a plate, or a trimap of which an eighth each is known to be
+    background, above, and foreground, below."""
     random = torch.Generator().manual_seed(0)
     shape = (batch, 3, variant.height, variant.width)
     inputs = {"image": torch.rand(shape, generator=random)}
     needs: str = network.spec.needs  # type: ignore[union-attr, assignment]
     if needs == "trimap":
-        inputs["trimap"] = torch.full((batch, 1, variant.height, variant.width), 0.5)
+        rows = torch.arange(variant.height) * 8 // variant.height
+        trimap = 0.5 + 0.5 * ((rows == 7).float() - (rows == 0).float())
+        inputs["trimap"] = trimap[:, None].expand(batch, 1, -1, variant.width).contiguous()
     elif needs == "background":
         inputs["background"] = torch.rand(shape, generator=random)
     return {name: tensor.to(device) for name, tensor in inputs.items()}
@@ -190,7 +218,7 @@ def _inputs(network: nn.Module, variant: Variant, device: torch.device, batch: i
 def _macs(network: nn.Module, inputs: dict[str, Tensor]) -> int:
     network.requires_grad_(False)  # the counter fails at views of parameters that a module gets
     counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:  # it does not know the CPU's fused attention
         network(**inputs)
     return int(counter.get_total_flops()) // 2
 
@@ -235,9 +263,10 @@ def _synchronise(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def _timed(run: Callable[[], object]) -> float:
-    """Seconds of a pass that follows another of the same variant: the caches are its own."""
-    run()
+def _timed(run: Callable[[], object], lead_in: bool) -> float:
+    """Seconds of a pass; with `lead_in` it follows another of the same variant, so that the caches are its own."""
+    if lead_in:
+        run()
     start = time.perf_counter()
     run()
     return time.perf_counter() - start

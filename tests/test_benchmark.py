@@ -1,5 +1,7 @@
+import gc
 import json
 import math
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -84,11 +86,90 @@ def test_variants_take_turns(monkeypatch):
     turns = []
 
     def prepare(variant, create):
-        return benchmark._Ready(variant, lambda: turns.append(variant.model), None, 1, 1)
+        return benchmark._Ready(variant, lambda: turns.append(variant.model), 1, None, 1, 1)
 
     monkeypatch.setattr(benchmark, "_prepare", prepare)
     bench([Variant("a"), Variant("b")], runs=2)
     assert turns == ["a", "a", "b", "b"] * 2  # a pass to fill the caches, and a timed one
+
+
+def test_what_is_slow_is_timed_less(monkeypatch):
+    """Only of the slow one: its warm-up ends at once, and of its timed passes there are three, none with a lead-in."""
+    clock, passes, steps = [0.0], {"slow": 0, "quick": 0}, []
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: clock[0])
+
+    class Timed(Tiny):
+        def __init__(self, name):
+            super().__init__()
+            self.name = name
+
+        def forward(self, image, **given):
+            clock[0] += {"slow": 10, "quick": 0.01}[self.name]
+            passes[self.name] += 1
+            return super().forward(image, **given)
+
+    few = [Variant(name, 32, 32, precision="fp32", device="cpu") for name in passes]
+    slow, quick = bench(few, runs=9, progress=steps.append, create=Timed)
+    assert (slow.runs, quick.runs) == (3, 9) and sum(steps) == 2 * (9 + 1)
+    assert slow.seconds == 10 and quick.seconds == pytest.approx(0.01)
+    counted = 1
+    assert passes == {"slow": counted + 1 + (1 + 3), "quick": counted + benchmark.WARM_UP + 2 * 9}
+
+
+def test_a_zoo_larger_than_memory_comes_in_parts(monkeypatch):
+    """Each network is given up before the next is built where their weights together are too many."""
+    alive = weakref.WeakSet()
+    most = []
+
+    def create(name):
+        gc.collect()
+        most.append(len(alive))
+        made = Tiny()
+        alive.add(made)
+        return made
+
+    for held, expected in ((1, 0), (2**30, 2)):
+        monkeypatch.setattr(benchmark, "HELD", held)
+        most.clear()
+        results = bench([Variant(name, 32, 32) for name in "abc"], runs=1, create=create)
+        assert [result.variant.model for result in results] == ["a", "b", "c"] and max(most) == expected
+
+
+def test_memory_holds_the_weights():
+    def create(name):
+        made = Tiny()
+        made.large = nn.Parameter(torch.ones(2**24))
+        return made
+
+    (result,) = bench([Variant("x", 32, 32, device="cpu")], runs=1, create=create)
+    assert result.memory is None or 2**26 <= result.memory < 2**26 + 2**25
+
+
+def test_a_trimap_knows_both_and_leaves_most_open():
+    """Of a trimap that knows nothing, equations need not be solved."""
+    seen = []
+
+    class Trimaps(Tiny):
+        def forward(self, image, *, trimap=None, **given):
+            seen.append(trimap)
+            return super().forward(image, trimap=trimap)
+
+    bench([Variant("x", 32, 16, batch=2)], runs=1, create=lambda name: Trimaps("trimap"))
+    known = seen[-1].mean((1, 3))
+    assert (known[:, :4] == 0).all() and (known[:, 4:28] == 0.5).all() and (known[:, 28:] == 1).all()
+
+
+class Attending(Tiny):
+    def forward(self, image, *, trimap=None, background=None, state=None):
+        tokens = image[:1, :1].flatten(2)[..., None].expand(-1, -1, -1, 8)
+        return Prediction(
+            super().forward(image).alpha + nn.functional.scaled_dot_product_attention(*[tokens] * 3).mean()
+        )
+
+
+def test_attention_is_counted_too():
+    (result,) = bench([Variant("x", 8, 8, device="cpu")], runs=1, create=lambda name: Attending())
+    assert result.macs == 27 * 64 + 2 * 8 * 64**2
 
 
 def test_what_fails_is_told_and_the_rest_is_done():

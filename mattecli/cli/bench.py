@@ -42,16 +42,17 @@ def networks(
     precision: Annotated[str, typer.Option(metavar="NAME,...", help="auto, fp32, bf16 or fp16.")] = "auto",
     device: Annotated[str, typer.Option(metavar="NAME,...", help="auto, cuda, cuda:N, mps or cpu.")] = "auto",
     engine: Annotated[str, typer.Option(metavar="NAME,...", help="torch or openvino (CPU; extra 'cpu').")] = "torch",
-    runs: Annotated[int, typer.Option(min=1, metavar="N", help="Timed passes of each variant.")] = 20,
+    runs: Annotated[int, typer.Option(min=1, metavar="N", help="Timed passes of each variant, at most.")] = 20,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a variant, a line each.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the figures and errors.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Forward speed, memory and arithmetic of networks. For clips: `mattecli bench video --help`.
 
-    Options with commas are crossed with one another and with the networks. Every variant is warmed up, then all are
-    timed in turn, so that the ratios (to the first row) are fair on a busy machine too. Times are the median of one
-    forward pass with its interquartile range; weights are random, since speed does not depend on them.
+    Options with commas are crossed with one another and with the networks. Every variant is warmed up, then they are
+    timed in turn (as many together as 2 GiB hold the weights of), so that the ratios (to the first row) are fair on a
+    busy machine too. Times are the median of one forward pass with its interquartile range; of slow networks, of fewer
+    passes than --runs, down to 3. Weights are random, since speed does not depend on them.
 
     Exit status: 0 all done, 1 some variants failed, 2 wrong use, 130 interrupted.
 
@@ -169,7 +170,7 @@ def _figures(result: Result, first: Result) -> list[str]:
         f"{(high - low) * 1e3:.2f}",
         f"{result.per_second:.1f}",
         "-" if (ratio := _ratio(result, first)) is None else f"{ratio:.2f}",
-        f"{(result.macs or 0) / 1e9:.2f}",
+        f"{result.macs / 1e9:.2f}" if result.macs else "-",
         f"{(result.parameters or 0) / 1e6:.2f}",
         "-" if result.memory is None else f"{result.memory / 2**20:.0f}",
     ]

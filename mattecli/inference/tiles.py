@@ -24,7 +24,8 @@ from mattecli.zoo.closed_form import Solved
 
 BUDGET, HELD = 3_100_000_000, 16
 """Bytes that tiles and the picture may take, and how many of them each pixel of the picture does (it, its trimap, its
-alpha). With what else `matte` holds, closed-form on 100 megapixels, 1.5 of them unknown, took 4.9 GB at its peak."""
+alpha, and the alpha that tiles are held to). With what else `matte` holds, closed-form on 100 megapixels, 1.5 of them
+unknown, took 2.7 GB at its peak."""
 SIDES = (4096, 2816, 2048, 1408, 1280, 1024, 640, 384)
 """Of tiles, in pixels: multiples of 128, so that tiles begin where networks that halve five times have their grid."""
 OVERLAP, CONTEXT = 1 / 4, 3 / 32
@@ -47,9 +48,9 @@ class Memory:
         return float(self.unknown * count + self.known * (unknown.size - count))
 
 
-NETWORK, KNN, CLOSED_FORM = Memory(1540, 1540), Memory(4000, 4000), Memory(40, 4500)
+NETWORK, KNN, CLOSED_FORM = Memory(1540, 1540), Memory(4000, 4000), Memory(40, 3000)
 """Measured in fp32 on a CPU with nothing known, at 512² and 1024²: DIM 1490 and 1540, FBA 1110, GCA 260 and 590, which
-is 160 and 0.0004 a pixel for its attention and so 970 at 1408²; KNN 3970, closed-form 4300."""
+is 160 and 0.0004 a pixel for its attention and so 970 at 1408²; KNN 3970; closed-form 2800 at 300²."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +110,16 @@ def cut(unknown: NDArray[np.bool_], memory: Memory) -> list[Tile]:
     Raises InputError where even the smallest tiles would be too large.
     """
     height, width = unknown.shape
-    left = max(BUDGET / 2, BUDGET - HELD * unknown.size)
     for side in (max(height, width), *(side for side in SIDES if side < max(height, width))):
         tiles = list(_grid(unknown, side))
-        if all(memory.of(unknown[tile.window]) <= left for tile in tiles):
+        if all(memory.of(unknown[tile.window]) <= _left(unknown.size) for tile in tiles):
             return tiles
     raise InputError("So much is unknown that it does not fit into memory; mark more of the trimap, or use --size.")
+
+
+def _left(pixels: int) -> float:
+    """Bytes for the network, beside a picture of so many pixels."""
+    return max(BUDGET / 2, BUDGET - HELD * pixels)
 
 
 def run(see: See, rgb: Picture, trimap: Floats, memory: Memory) -> Floats:
@@ -141,9 +146,9 @@ def run(see: See, rgb: Picture, trimap: Floats, memory: Memory) -> Floats:
 
 
 def _smaller(see: See, rgb: Picture, trimap: Floats, memory: Memory) -> Floats:
-    """The alpha of the picture seen as large as half of the budget allows, brought back to its size."""
+    """The alpha of the picture seen as large as half of what is left allows, brought back to its size."""
     height, width = trimap.shape
-    scale = 0.7 * min(1.0, (BUDGET / memory.of((trimap > 0) & (trimap < 1))) ** 0.5)
+    scale = 0.7 * min(1.0, (_left(trimap.size) / memory.of((trimap > 0) & (trimap < 1))) ** 0.5)
     size = max(1, round(scale * height)), max(1, round(scale * width))
     told = Hints(trimap=trimap).at(*size).trimap
     assert told is not None

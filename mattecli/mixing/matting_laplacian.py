@@ -6,6 +6,7 @@ them: a thin band in a large photo costs what the band costs, in time and in mem
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -19,6 +20,13 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _WINDOW = 9
+_CHUNK = 1 << 15
+"""Windows, or pixels, worked on at once."""
+_NEAR = np.array([(y, x) for y in range(-2, 3) for x in range(-2, 3)])
+"""(down, across) of the 25 pixels that share a window with one, row by row."""
+_STEPS = np.array([5 * y + x for y in range(3) for x in range(3)])
+_PLACE = len(_NEAR) // 2 + _STEPS - _STEPS[:, None]
+"""Which of the 25 pixel j of a window is to pixel i: `[9, 9]`."""
 
 
 def solve(
@@ -59,33 +67,47 @@ def system(image: Map, alpha: Map, unknown: NDArray[np.bool_], epsilon: float) -
 
     Unknown pixels are numbered row by row. Windows that would leave the picture don't exist, as in the paper's code.
     """
-    scipy_sparse = _optional("scipy.sparse")
-    pixels = _windows(unknown)
-    laplacian = _window_laplacians(image.reshape(-1, 3)[pixels].astype(np.float64), epsilon)
+    pixels = np.flatnonzero(unknown)
+    number = np.full(unknown.size, -1, np.int32)
+    number[pixels] = np.arange(len(pixels))
+    colours, alpha = image.reshape(-1, 3), alpha.ravel()
+    weights, right = np.zeros((len(pixels), len(_NEAR))), np.zeros(len(pixels))
+    for window in _windows(unknown):
+        laplacian = _window_laplacians(colours[window].astype(np.float64), epsilon)
+        rows = number[window]
+        inside = rows >= 0
+        flow = np.einsum("wij,wj->wi", laplacian, np.where(inside, 0, alpha[window]))
+        for i in range(_WINDOW):  # no pixel is the i-th of two windows, so that += adds all
+            right[rows[inside[:, i], i]] -= flow[inside[:, i], i]
+            for j in range(_WINDOW):
+                both = inside[:, i] & inside[:, j]
+                weights[rows[both, i], _PLACE[i, j]] += laplacian[both, i, j]
+    return _matrix(weights, pixels, number, unknown.shape[1]), right
 
-    number = np.full(unknown.size, -1, np.int64)
-    count = int(np.count_nonzero(unknown))
-    number[unknown.ravel()] = np.arange(count)
-    rows = number[pixels]
-    inside = rows >= 0
 
-    flow = np.einsum("wij,wj->wi", laplacian, np.where(inside, 0, alpha.ravel()[pixels]))
-    right = np.bincount(rows[inside], -flow[inside], minlength=count).astype(np.float64)
+def _matrix(weights: Floats, pixels: Integers, number: NDArray[np.int32], width: int) -> Any:
+    """From `weights` `[pixels, 25]` of each pixel's neighbours; it is symmetric, so its rows are its columns."""
+    there = weights != 0
+    ends = np.concatenate(([0], np.cumsum(np.count_nonzero(there, axis=1))))
+    weights = weights[there]
+    columns = np.empty(len(weights), np.int32)
+    for part in range(0, len(pixels), _CHUNK):
+        some = slice(part, part + _CHUNK)
+        near = pixels[some, None] + _NEAR @ (width, 1)
+        columns[ends[part] : ends[min(part + _CHUNK, len(pixels))]] = number[near[there[some]]]
+    return _optional("scipy.sparse").csc_matrix((weights, columns, ends), (len(pixels), len(pixels)))
 
-    pairs = inside[:, :, None] & inside[:, None, :]
-    i = np.broadcast_to(rows[:, :, None], pairs.shape)[pairs]
-    j = np.broadcast_to(rows[:, None, :], pairs.shape)[pairs]
-    return scipy_sparse.coo_matrix((laplacian[pairs], (i, j)), (count, count)).tocsc(), right
 
-
-def _windows(unknown: NDArray[np.bool_]) -> Integers:
-    """Flat pixel numbers `[windows, 9]` of the 3 × 3 windows that lie in the picture and touch an unknown pixel."""
+def _windows(unknown: NDArray[np.bool_]) -> Iterator[Integers]:
+    """Flat pixel numbers `[windows, 9]` of the 3 × 3 windows that lie in the picture and touch an unknown pixel, some
+    at a time: what a window takes while it is worked on is ten times what it leaves behind."""
     height, width = unknown.shape
     touching = cv2.dilate(unknown.astype(np.uint8), np.ones((3, 3), np.uint8))
     y, x = np.nonzero(touching[1 : height - 1, 1 : width - 1])
     corner = (y * width + x).astype(np.int64)
     offsets = (np.arange(3)[:, None] * width + np.arange(3)).ravel()
-    return np.asarray(corner[:, None] + offsets, dtype=np.int64)
+    for part in range(0, len(corner), _CHUNK):
+        yield np.asarray(corner[part : part + _CHUNK, None] + offsets, dtype=np.int64)
 
 
 def _window_laplacians(colours: Floats, epsilon: float) -> Floats:
@@ -100,7 +122,7 @@ def _window_laplacians(colours: Floats, epsilon: float) -> Floats:
 def _solve_positive_definite(matrix: Any, right: Floats, tolerance: float) -> Floats:
     pymatting = _optional("pymatting")
     factor = pymatting.ichol(matrix, discard_threshold=1e-4, max_nnz=200 * matrix.shape[0])
-    return np.asarray(pymatting.cg(matrix.tocsr(), right, M=factor, rtol=tolerance, maxiter=2000))
+    return np.asarray(pymatting.cg(matrix.T, right, M=factor, rtol=tolerance, maxiter=2000))
 
 
 def _optional(module: str) -> Any:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mattecli.errors import InputError, UsageError
 from mattecli.zoo import paddle, registry
@@ -39,6 +40,10 @@ _NUMBERS: list[Any] = [
 
 _COUNTER = "num_batches_tracked"
 """Files written by Paddle, or before PyTorch 0.4.1, have no such tensors, and inference never reads them."""
+
+SLACK = 2
+"""How many times more, or fewer, numbers than a network has parameters its official file may hold: they list encoders
+twice, hold an unused classifier, or come without the heads of training."""
 
 _PICKLE = b"\x80"
 _TORCH_LEGACY = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
@@ -154,28 +159,49 @@ def _translation(network: nn.Module) -> tuple[Callable[[str], str], Callable[[Te
 
 
 def recognise(tensors: Tensors, expected: str | None = None) -> str | None:
-    """The network of the zoo whose keys and shapes these are for the most part, None if no network's are.
+    """The network of the zoo of which these are most of the weights and little else, None if they are of none.
 
     Of networks that differ in nothing but arithmetic (`dim`, `dim-skip`) it is `expected`, else the first.
     """
-    overlaps: dict[str, float] = {}
-    for name in sorted(registry.names(), key=lambda name: name != expected):
-        network = _shapes(name)
-        own = {(key, value.shape) for key, value in network.state_dict().items() if not key.endswith(_COUNTER)}
-        own_key, own_tensors = _translation(network)
-        given = own_tensors(tensors).items()
-        found = {(own_key(key), value.shape) for key, value in given if not key.endswith(_COUNTER)}
-        overlaps[name] = len(own & found) / len(own | found)
-        if overlaps[name] == 1:
-            return name
-    nearest = max(overlaps, key=lambda name: overlaps[name])
-    return nearest if overlaps[nearest] > 0.5 else None
+    size = sum(value.numel() for value in tensors.values())
+    likely = {name: _likely(size, registry.card(name).parameters) for name in registry.names()}
+    nearest, share = None, 0.5
+    for name in sorted(likely, key=lambda name: (name != expected, -likely[name])):
+        if share < min(1, likely[name]) and (found := _overlap(_bare(name), tensors)) > share:
+            nearest, share = name, found
+    return nearest
+
+
+def _likely(size: int, parameters: int) -> float:
+    """What `_overlap` does not exceed for a file of `size` numbers: networks need not be built to be ruled out."""
+    return SLACK * min(size, parameters) / max(size, parameters, 1)
+
+
+def _overlap(network: nn.Module, tensors: Tensors) -> float:
+    """The share, in numbers, of what `tensors` and `network` have between them that is common to both."""
+    own_key, own_tensors = _translation(network)
+    own, given = (
+        {(key, value.shape): value.numel() for key, value in of.items() if not key.endswith(_COUNTER)}
+        for of in (network.state_dict(), {own_key(key): value for key, value in own_tensors(tensors).items()})
+    )
+    return sum(own[entry] for entry in own.keys() & given.keys()) / max(1, sum((own | given).values()))
+
+
+class _Hollow(TorchFunctionMode):
+    """Tensors that are made to be filled have no memory, and filling them does nothing."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given: dict[str, Any] = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name.endswith("_") and not name.endswith("__"):  # in place
+            return (*args, *given.values())[0]
+        return func(*args, **(given | {"device": "meta"} if func is torch.empty else given))
 
 
 @functools.cache
-def _shapes(name: str) -> nn.Module:
-    """A network's keys and shapes, without the tensors."""
-    with torch.device("meta"):
+def _bare(name: str) -> nn.Module:
+    """A network's keys and shapes, without the weights."""
+    with _Hollow():
         return registry.card(name).build()
 
 

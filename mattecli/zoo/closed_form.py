@@ -78,7 +78,8 @@ def closed_form(image: Map, trimap: Map) -> Map:
     _pymatting()
     height, width = trimap.shape
     lacking = ((0, max(0, 3 - height)), (0, max(0, 3 - width)))
-    image, trimap = np.pad(image, (*lacking, (0, 0)), mode="edge"), np.pad(trimap, lacking, mode="edge")
+    if min(height, width) < 3:
+        image, trimap = np.pad(image, (*lacking, (0, 0)), mode="edge"), np.pad(trimap, lacking, mode="edge")
     return matting_laplacian.solve(image, trimap)[:height, :width]
 
 

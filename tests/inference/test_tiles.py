@@ -148,6 +148,23 @@ def test_tiles_of_closed_form_leave_no_seams(monkeypatch):
     assert across < 0.05 * np.abs(np.diff(whole, axis=0))[trimap[1:] == 0.5].mean()
 
 
+def test_the_whole_seen_smaller_leaves_room_for_the_picture(monkeypatch):
+    """What the tiles are held to is found beside the picture, and is not to take more than they."""
+    seen = []
+
+    def see(rgb, trimap):
+        seen.append((trimap > 0) & (trimap < 1))
+        return trimap
+
+    _, trimap = disc(150, 260, band=12)
+    rgb = np.zeros((150, 260, 3), np.uint8)
+    monkeypatch.setattr(tiles, "HELD", 20)
+    monkeypatch.setattr(tiles, "BUDGET", CLOSED_FORM.of(trimap == 0.5))
+    monkeypatch.setattr(tiles, "SIDES", (128,))
+    tiles._smaller(see, rgb, trimap, CLOSED_FORM)
+    assert len(seen) == 1 and CLOSED_FORM.of(seen[0]) + 20 * (trimap.size + seen[0].size) < tiles.BUDGET
+
+
 def test_a_hair_is_not_lost_where_a_tile_begins(monkeypatch):
     """Below, the tiles know nothing but background: what the hair is comes from above."""
     rgb = np.full((260, 60, 3), (30, 60, 200), np.uint8)

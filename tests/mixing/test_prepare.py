@@ -1,6 +1,7 @@
 """Matte labels from photo and mask: the closed-form band, its checks, and the command."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -73,6 +74,21 @@ def test_the_band_equals_the_full_system_of_pymatting():
     assert np.abs(ours - theirs).max() < 0.02  # its known pixels are held by a spring only
     matrix, _ = matting_laplacian.system(image, trimap, trimap == 0.5, 1e-6)
     assert abs(matrix - full[unknown][:, unknown]).max() < 1e-6
+
+
+def test_equations_are_the_same_in_small_parts_and_take_little(scene, monkeypatch):
+    image, alpha, _ = scene
+    unknown = _trimap(alpha, 2) == 0.5
+    whole, right = matting_laplacian.system(image, alpha, unknown, 1e-6)
+    monkeypatch.setattr(matting_laplacian, "_CHUNK", 50)
+    tracemalloc.start()
+    parts, right_of_parts = matting_laplacian.system(image, alpha, unknown, 1e-6)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert abs(parts - whole).max() < 1e-12
+    np.testing.assert_allclose(right_of_parts, right, atol=1e-12)
+    assert parts.has_canonical_format
+    assert peak < 800 * np.count_nonzero(unknown) + 50 * unknown.size + 1e6, "25 weights and columns, and their copy"
 
 
 def test_a_prior_pulls_only_where_it_is_confident(scene):

@@ -1,6 +1,9 @@
+import functools
 import json
 import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -132,6 +135,62 @@ def test_a_file_of_another_network_is_named(tmp_path):
     checkpoints.save(path, {"conv.weight": torch.ones(1)})
     with pytest.raises(UsageError, match="no network here"):
         zoo.load("realtime", path)
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """The networks that `recognise` builds."""
+    names, build = [], checkpoints._bare.__wrapped__
+
+    def bare(name):
+        names.append(name)
+        return build(name)
+
+    monkeypatch.setattr(checkpoints, "_bare", functools.cache(bare))
+    return names
+
+
+@pytest.mark.parametrize("name", ["realtime", "gca", "gfm-rim-r101", "bgmv2-base-resnet50", "rvm-mobilenetv3-fast"])
+def test_a_whole_file_is_recognised_with_few_networks_built(built, name):
+    tensors = checkpoints._bare(name).state_dict()
+    built.clear()
+    assert checkpoints.recognise(tensors, "modnet") == name
+    assert len(built) <= 4
+    built.clear()
+    assert checkpoints.recognise(tensors, name) == name and built == []
+
+
+def test_the_nearest_is_found_in_what_is_not_whole():
+    tensors = checkpoints._bare("bisenetv2-coco").state_dict()
+    for key in [key for key in tensors if key.startswith("aux3.")]:
+        del tensors[key]
+    assert checkpoints.recognise(tensors, "realtime") == "bisenetv2-coco"
+
+
+def test_what_is_far_too_small_or_large_is_of_none_at_once(built):
+    for count in (1, 10**12):
+        assert checkpoints.recognise({"a": torch.empty(count, device="meta")}, "realtime") is None
+    assert built == []
+
+
+@pytest.mark.parametrize("name", ["realtime", "gca", "e2ehim-swint"])
+def test_keys_and_shapes_need_no_values(name):
+    real, bare = zoo.create(name).state_dict(), checkpoints._bare(name).state_dict()
+    assert {key: value.shape for key, value in real.items()} == {key: value.shape for key, value in bare.items()}
+    assert sum(value.nbytes for value in bare.values() if not value.is_meta) < 2**20
+
+
+def test_to_recognise_a_file_dynamo_is_not_imported():
+    """Values for tensors that have none cost its import, four seconds."""
+    code = """
+import sys
+from mattecli import zoo
+from mattecli.zoo import checkpoints
+for name in ("realtime", "gca", "ppmatting-hrnet18", "gfm-tt-r34", "e2ehim-swint"):
+    checkpoints._bare(name)
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_faults_are_one_sentence(tmp_path):
