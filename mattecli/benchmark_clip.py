@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mattecli.media.clips.colour import subsample, to_planes
-from mattecli.media.clips.frame import LEFT, Format, Plane
-from mattecli.media.clips.packing import tag
-from mattecli.media.clips.swscale import picture_of
+from mattecli.media.clips.planes.colour import subsample, to_planes
+from mattecli.media.clips.planes.frame import LEFT, Format, Plane
+from mattecli.media.clips.planes.swscale import picture_of
+from mattecli.media.clips.writing.packing import tag
 
 Picture = NDArray[Any]
 """`HxWx3` RGB, uint8."""

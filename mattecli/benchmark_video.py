@@ -31,10 +31,10 @@ from mattecli.inference.guided import Picture
 from mattecli.inference.network import Matter
 from mattecli.inference.on_device import OnDevice, suits
 from mattecli.inference.rendering import Renderer
-from mattecli.media.clips.codecs import encoding
-from mattecli.media.clips.frame import Frame
-from mattecli.media.clips.reading import Clip, open_clip
-from mattecli.media.clips.writing import Target, open_sink
+from mattecli.media.clips.planes.frame import Frame
+from mattecli.media.clips.reading.clip import Clip, open_clip
+from mattecli.media.clips.writing.codecs import encoding
+from mattecli.media.clips.writing.sink import Target, open_sink
 
 T = TypeVar("T")
 

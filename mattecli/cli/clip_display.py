@@ -15,9 +15,9 @@ from mattecli.errors import MatteError
 if TYPE_CHECKING:
     from mattecli.inference.clips import Progress as Work
     from mattecli.inference.clips import Summary
-    from mattecli.media.clips.camera import Camera
-    from mattecli.media.clips.reading import Clip
-    from mattecli.media.clips.writing import Sink
+    from mattecli.media.clips.reading.camera import Camera
+    from mattecli.media.clips.reading.clip import Clip
+    from mattecli.media.clips.writing.sink import Sink
 
 EVERY = 1.0
 """Seconds between two events of progress."""

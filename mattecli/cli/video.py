@@ -20,10 +20,10 @@ from mattecli.errors import UsageError
 if TYPE_CHECKING:
     from mattecli.inference.clips import Summary
     from mattecli.inference.frames import Steady
-    from mattecli.media.clips.camera import Camera
-    from mattecli.media.clips.frame import Format
-    from mattecli.media.clips.reading import Clip
-    from mattecli.media.clips.writing import Sink
+    from mattecli.media.clips.planes.frame import Format
+    from mattecli.media.clips.reading.camera import Camera
+    from mattecli.media.clips.reading.clip import Clip
+    from mattecli.media.clips.writing.sink import Sink
 
 Kind = Literal["composite", "cutout", "alpha", "foreground", "side-by-side"]
 STDOUT = "-"
@@ -194,8 +194,8 @@ def video(
         from mattecli.inference.network import Matter
         from mattecli.inference.rendering import Renderer
         from mattecli.inference.tracking import Tracker
-        from mattecli.media.clips.reading import open_clip
-        from mattecli.media.clips.resampling import at_rate
+        from mattecli.media.clips.reading.clip import open_clip
+        from mattecli.media.clips.reading.resampling import at_rate
 
         choice = None if pick is None else parse_pick(pick)
         clip = patiently(lambda: open_clip(source, start=since, end=until, hwaccel=hwaccel, rate=rate))
@@ -257,9 +257,9 @@ def _check_behind(kind: Kind, bg: str | None) -> None:
 
 def _goal(source: str, out: str | None, kind: Kind, codec: str, given: list[str], overwrite: bool) -> str:
     """Where to write: a path, `-` or `camera`. Raises UsageError where that would destroy a file."""
-    from mattecli.media.clips import naming
-    from mattecli.media.clips.codecs import CODECS
-    from mattecli.media.clips.virtual_camera import NAME, camera_device
+    from mattecli.media.clips.writing import naming
+    from mattecli.media.clips.writing.codecs import CODECS
+    from mattecli.media.clips.writing.virtual_camera import NAME, camera_device
 
     if out is None and source == "-":
         out = STDOUT
@@ -305,8 +305,8 @@ def _open_sink(
     segments: Path | None,
     key: str,
 ) -> Sink:
-    from mattecli.media.clips.virtual_camera import VirtualCamera, camera_device
-    from mattecli.media.clips.writing import Target, open_sink
+    from mattecli.media.clips.writing.sink import Target, open_sink
+    from mattecli.media.clips.writing.virtual_camera import VirtualCamera, camera_device
 
     is_camera, device = camera_device(goal)
     if is_camera:

@@ -13,9 +13,9 @@ import numpy as np
 from mattecli.errors import InputError, UsageError
 from mattecli.evaluation.dataset import TINT, read_matte
 from mattecli.evaluation.metrics import Plane
-from mattecli.media.clips.colour import Picture
-from mattecli.media.clips.frame import Frame
-from mattecli.media.clips.reading import open_clip
+from mattecli.media.clips.planes.colour import Picture
+from mattecli.media.clips.planes.frame import Frame
+from mattecli.media.clips.reading.clip import open_clip
 from mattecli.media.photos import READABLE, read_photo
 
 PICTURES = ("images", "com", "frames")

@@ -2,7 +2,7 @@
 
 Colours and pictures are SDR with BT.709 primaries. Their numbers stay as they are in SDR clips but those of BT.2020,
 whose wider primaries they are converted to; in PQ and HLG their white is at 203 nits (ITU-R BT.2408) and their gamma
-2.4. A clip behind an SDR clip is tone-mapped if it is HDR (`media.clips.hdr`); else as a picture.
+2.4. A clip behind an SDR clip is tone-mapped if it is HDR (`media.clips.planes.hdr`); else as a picture.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from mattecli.inference.background import DEFAULT_BLUR, named_colour
 from mattecli.inference.guided import Floats, Picture, resize
 from mattecli.inference.planes import Size, enlarge, shrink, steps
 from mattecli.inference.spill import ENOUGH, NONE, fill
-from mattecli.media.clips import hdr
-from mattecli.media.clips.colour import to_planes, to_rgb
-from mattecli.media.clips.frame import PQ, Colour, Format, Frame, Plane
-from mattecli.media.clips.swscale import levels, picture_of, reformat
+from mattecli.media.clips.planes import hdr
+from mattecli.media.clips.planes.colour import to_planes, to_rgb
+from mattecli.media.clips.planes.frame import PQ, Colour, Format, Frame, Plane
+from mattecli.media.clips.planes.swscale import levels, picture_of, reformat
 from mattecli.media.photos import READABLE, read_photo
 
 Behind = Callable[[Frame, Floats], list[Plane]]
@@ -78,7 +78,7 @@ def parse(text: str) -> Behind | None:
 
 
 def _open(text: str) -> Source:
-    from mattecli.media.clips.reading import open_clip
+    from mattecli.media.clips.reading.clip import open_clip
 
     return open_clip(text, passing=False)
 

@@ -20,10 +20,10 @@ from mattecli.inference.on_device.stage import AHEAD
 from mattecli.inference.pipeline import Progress
 from mattecli.inference.rendering import Renderer
 from mattecli.inference.tracking import Tracker
-from mattecli.media.clips.camera import Camera
-from mattecli.media.clips.frame import Format, Frame
-from mattecli.media.clips.reading import Clip
-from mattecli.media.clips.writing import Sink
+from mattecli.media.clips.planes.frame import Format, Frame
+from mattecli.media.clips.reading.camera import Camera
+from mattecli.media.clips.reading.clip import Clip
+from mattecli.media.clips.writing.sink import Sink
 
 __all__ = ["Progress", "Summary", "process"]
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mattecli.media.clips.frame import Format, Plane
+from mattecli.media.clips.planes.frame import Format, Plane
 
 Floats = NDArray[Any]
 """float32."""

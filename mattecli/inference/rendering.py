@@ -25,8 +25,8 @@ from mattecli.inference import spill
 from mattecli.inference.behind import Behind, plain
 from mattecli.inference.coarse import Coarse
 from mattecli.inference.planes import Floats, bands, pad, shrink, steps, window
-from mattecli.media.clips.colour import spread, subsample
-from mattecli.media.clips.frame import Colour, Format, Frame, Plane
+from mattecli.media.clips.planes.colour import spread, subsample
+from mattecli.media.clips.planes.frame import Colour, Format, Frame, Plane
 
 Kind = Literal["composite", "cutout", "alpha", "foreground", "side-by-side"]
 RIDGE = np.float32(1e-3)

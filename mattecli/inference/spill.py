@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from mattecli.inference.planes import Floats, Size, Squares, enlarge, extremes, pad, shrink, steps
-from mattecli.media.clips.frame import Format, Plane
+from mattecli.media.clips.planes.frame import Format, Plane
 
 LONGEST = 512
 """Samples of luma's longer side at which F̄ and B̄ are estimated, at the most; half as many of chroma's."""

@@ -25,7 +25,7 @@ from mattecli.inference.guided import Floats
 from mattecli.inference.instances import Choice
 from mattecli.inference.output import PRESENT
 from mattecli.inference.sighting import Labels, Mask, Sighting
-from mattecli.media.clips.frame import Frame
+from mattecli.media.clips.planes.frame import Frame
 
 OVERLAP = 0.1
 """Of the smaller of two regions in successive frames, that they share if they may be one person's."""

@@ -10,8 +10,8 @@ import pytest
 from mattecli.errors import UsageError
 from mattecli.inference import behind
 from mattecli.inference.behind import Blur, Moving, parse, plain, still
-from mattecli.media.clips.colour import to_planes, to_rgb
-from mattecli.media.clips.frame import BT601, BT2020, HLG, PQ, Colour, Format, Frame
+from mattecli.media.clips.planes.colour import to_planes, to_rgb
+from mattecli.media.clips.planes.frame import BT601, BT2020, HLG, PQ, Colour, Format, Frame
 
 SHOWS = np.zeros((9, 16), np.float32)
 """The alpha of an empty frame."""

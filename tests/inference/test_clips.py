@@ -23,9 +23,9 @@ from mattecli.inference.instances import parse_pick
 from mattecli.inference.network import Matter
 from mattecli.inference.rendering import Renderer
 from mattecli.inference.tracking import Tracker
-from mattecli.media.clips.frame import Colour, Format, Frame
-from mattecli.media.clips.reading import open_clip
-from mattecli.media.clips.writing import Target, open_sink
+from mattecli.media.clips.planes.frame import Colour, Format, Frame
+from mattecli.media.clips.reading.clip import open_clip
+from mattecli.media.clips.writing.sink import Target, open_sink
 from mattecli.zoo.spec import Prediction, Spec, long_side
 from tests.media.clips.making import make_clip, rgb_of
 

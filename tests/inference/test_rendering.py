@@ -12,8 +12,8 @@ from mattecli.inference.behind import plain
 from mattecli.inference.coarse import Coarse
 from mattecli.inference.planes import enlarge
 from mattecli.inference.rendering import Renderer, blend, of_planes
-from mattecli.media.clips.colour import spread, subsample, to_planes, to_rgb
-from mattecli.media.clips.frame import BT601, BT709, BT2020, HLG, LEFT, PQ, TOP_LEFT, Colour, Format, Frame
+from mattecli.media.clips.planes.colour import spread, subsample, to_planes, to_rgb
+from mattecli.media.clips.planes.frame import BT601, BT709, BT2020, HLG, LEFT, PQ, TOP_LEFT, Colour, Format, Frame
 
 FORMATS = [
     Format(96, 128),

@@ -7,8 +7,8 @@ import pytest
 from mattecli.inference import spill
 from mattecli.inference.planes import shrink, steps
 from mattecli.inference.spill import remove
-from mattecli.media.clips.colour import to_planes, to_rgb
-from mattecli.media.clips.frame import Format
+from mattecli.media.clips.planes.colour import to_planes, to_rgb
+from mattecli.media.clips.planes.frame import Format
 
 FRONT, BACK = np.array([200, 60, 60]), np.array([40, 90, 180])
 

@@ -9,7 +9,7 @@ from mattecli.errors import InputError
 from mattecli.inference.coarse import Coarse
 from mattecli.inference.instances import parse_pick
 from mattecli.inference.tracking import Tracker
-from mattecli.media.clips.frame import Format, Frame
+from mattecli.media.clips.planes.frame import Format, Frame
 
 HEIGHT, WIDTH = 72, 128
 rows, columns = np.mgrid[:HEIGHT, :WIDTH]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fractions import Fraction
 
 from mattecli.inference.guided import Picture
-from mattecli.media.clips.camera import Camera
-from mattecli.media.clips.frame import Frame
-from mattecli.media.clips.reading import Clip
+from mattecli.media.clips.planes.frame import Frame
+from mattecli.media.clips.reading.camera import Camera
+from mattecli.media.clips.reading.clip import Clip
 
 
 class Beside:

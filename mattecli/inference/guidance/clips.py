@@ -29,9 +29,9 @@ from mattecli.inference.guidance.photos import (
     same_shape,
 )
 from mattecli.inference.network import Matter
-from mattecli.media.clips.camera import Camera
-from mattecli.media.clips.frame import Frame
-from mattecli.media.clips.reading import Clip, open_clip
+from mattecli.media.clips.planes.frame import Frame
+from mattecli.media.clips.reading.camera import Camera
+from mattecli.media.clips.reading.clip import Clip, open_clip
 from mattecli.media.photos import READABLE, Pixels
 
 FrameHinting = Callable[[Frame, int, int], Hints]

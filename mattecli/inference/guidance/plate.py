@@ -18,8 +18,8 @@ from mattecli.inference.guidance.photos import beside, same_shape
 from mattecli.inference.guided import Picture, resize
 from mattecli.inference.planes import Size
 from mattecli.media.batch import Job
-from mattecli.media.clips.frame import Format, Frame
-from mattecli.media.clips.reading import open_clip
+from mattecli.media.clips.planes.frame import Format, Frame
+from mattecli.media.clips.reading.clip import open_clip
 from mattecli.media.photos import READABLE, Photo, read_photo
 
 OPTION = "--background"

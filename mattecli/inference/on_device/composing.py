@@ -28,7 +28,7 @@ from mattecli.inference.on_device.tensors import (
 )
 from mattecli.inference.planes import Floats, Size, steps
 from mattecli.inference.rendering import Kind
-from mattecli.media.clips.frame import Format
+from mattecli.media.clips.planes.frame import Format
 
 
 class Composer:

@@ -11,7 +11,7 @@ from mattecli.inference.frames import FLICKER
 from mattecli.inference.network import Matter
 from mattecli.inference.on_device.tensors import averaging, fit, resize
 from mattecli.inference.planes import Size
-from mattecli.media.clips.frame import Format
+from mattecli.media.clips.planes.frame import Format
 
 
 class Planes(NamedTuple):

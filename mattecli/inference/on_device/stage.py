@@ -23,7 +23,7 @@ from mattecli.inference.on_device.seeing import Eye
 from mattecli.inference.on_device.step import Delayed, Inputs, Remembering, Step
 from mattecli.inference.planes import Size
 from mattecli.inference.rendering import Renderer
-from mattecli.media.clips.frame import Format, Frame, Plane
+from mattecli.media.clips.planes.frame import Format, Frame, Plane
 
 AHEAD = 2
 """Frames sent before one is waited for: one goes up, one is worked on, one comes down."""

@@ -11,7 +11,7 @@ from mattecli.inference.guided import EPSILON
 from mattecli.inference.planes import Floats, Size, steps
 from mattecli.inference.rendering import RIDGE
 from mattecli.inference.spill import WIDEST
-from mattecli.media.clips.frame import Format
+from mattecli.media.clips.planes.frame import Format
 
 
 def shrink(x: Tensor, by: Size) -> Tensor:
@@ -20,7 +20,7 @@ def shrink(x: Tensor, by: Size) -> Tensor:
 
 
 def subsample(x: Tensor, form: Format) -> Tensor:
-    """As `media.clips.colour.subsample`: of luma's size, where `form` has its chroma samples."""
+    """As `media.clips.planes.colour.subsample`: of luma's size, where `form` has its chroma samples."""
     return shrink(_between(pad(x, steps(form)), form, behind=False), steps(form))
 
 

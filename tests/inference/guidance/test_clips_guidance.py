@@ -15,8 +15,8 @@ from mattecli.inference.guidance import clips as hinting_frames
 from mattecli.inference.guidance.clips import for_frames
 from mattecli.inference.network import Matter
 from mattecli.inference.rendering import Renderer
-from mattecli.media.clips.reading import open_clip
-from mattecli.media.clips.writing import Target, open_sink
+from mattecli.media.clips.reading.clip import open_clip
+from mattecli.media.clips.writing.sink import Target, open_sink
 from mattecli.zoo.spec import Prediction, Spec, long_side, native
 from tests.media.clips.making import make_clip
 

@@ -13,8 +13,8 @@ from mattecli.errors import InputError, UsageError
 from mattecli.inference.guidance.hints import NOTHING, Hints
 from mattecli.inference.guidance.plate import check, for_clip, for_photos, open_plate
 from mattecli.media.batch import Job
-from mattecli.media.clips.frame import Colour, Format, Frame
-from mattecli.media.clips.reading import open_clip
+from mattecli.media.clips.planes.frame import Colour, Format, Frame
+from mattecli.media.clips.reading.clip import open_clip
 from mattecli.media.photos import Photo
 from tests.inference.guidance.test_aligning import MOVED, camera, view, with_subject
 from tests.media.clips.making import make_clip

@@ -18,8 +18,8 @@ from mattecli.inference.network import Matter
 from mattecli.inference.on_device import OnDevice
 from mattecli.inference.on_device.seeing import Eye
 from mattecli.inference.rendering import Renderer
-from mattecli.media.clips.colour import to_planes, to_rgb
-from mattecli.media.clips.frame import LEFT, TOP_LEFT, Colour, Format, Frame
+from mattecli.media.clips.planes.colour import to_planes, to_rgb
+from mattecli.media.clips.planes.frame import LEFT, TOP_LEFT, Colour, Format, Frame
 from mattecli.zoo.spec import Prediction, Spec, long_side
 
 SD, HD, FULL, PQ = Colour(6, 6, 6), Colour(), Colour(full=True), Colour(9, 9, 16)

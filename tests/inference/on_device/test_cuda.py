@@ -9,7 +9,7 @@ import torch
 from mattecli.inference.on_device import stage
 from mattecli.inference.on_device.lane import Direct
 from mattecli.inference.rendering import Renderer
-from mattecli.media.clips.frame import Format
+from mattecli.media.clips.planes.frame import Format
 from tests.inference.on_device.making import (
     FORMATS,
     KINDS,

@@ -14,10 +14,10 @@ from mattecli.inference.clips import process
 from mattecli.inference.on_device import suits
 from mattecli.inference.on_device.lane import Direct
 from mattecli.inference.rendering import Renderer
-from mattecli.media.clips.colour import to_planes
-from mattecli.media.clips.frame import Colour, Format
-from mattecli.media.clips.reading import open_clip
-from mattecli.media.clips.writing import Target, open_sink
+from mattecli.media.clips.planes.colour import to_planes
+from mattecli.media.clips.planes.frame import Colour, Format
+from mattecli.media.clips.reading.clip import open_clip
+from mattecli.media.clips.writing.sink import Target, open_sink
 from mattecli.zoo.spec import Spec, long_side
 from tests.inference.on_device.making import (
     FORMATS,

@@ -14,8 +14,8 @@ from mattecli.inference.cuts import Cuts
 from mattecli.inference.on_device import tensors
 from mattecli.inference.on_device.seeing import Eye
 from mattecli.inference.on_device.stage import thumbnail
-from mattecli.media.clips.colour import to_planes
-from mattecli.media.clips.frame import Format
+from mattecli.media.clips.planes.colour import to_planes
+from mattecli.media.clips.planes.frame import Format
 from tests.inference.on_device.making import (
     FORMATS,
     frame_of,

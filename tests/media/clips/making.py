@@ -12,9 +12,9 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 
-from mattecli.media.clips.colour import to_planes
-from mattecli.media.clips.frame import Colour, Format, Plane
-from mattecli.media.clips.swscale import picture_of
+from mattecli.media.clips.planes.colour import to_planes
+from mattecli.media.clips.planes.frame import Colour, Format, Plane
+from mattecli.media.clips.planes.swscale import picture_of
 
 LOSSLESS = {"libx264": {"qp": "0"}, "libx265": {"x265-params": "lossless=1:log-level=none"}}
 SD = Colour(6, 6, 6)

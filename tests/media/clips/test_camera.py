@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from mattecli.errors import InputError, UsageError
-from mattecli.media.clips import camera
-from mattecli.media.clips.camera import Camera
-from mattecli.media.clips.colour import to_rgb
-from mattecli.media.clips.reading import open_clip
+from mattecli.media.clips.planes.colour import to_rgb
+from mattecli.media.clips.reading import camera
+from mattecli.media.clips.reading.camera import Camera
+from mattecli.media.clips.reading.clip import open_clip
 from tests.media.clips.making import rgb_of
 
 

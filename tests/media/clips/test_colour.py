@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from av.filter import Graph
 
-from mattecli.media.clips.colour import spread, subsample, to_planes, to_rgb
-from mattecli.media.clips.frame import BT601, BT709, BT2020, CENTRE, LEFT, TOP_LEFT, Colour, Format, Siting
-from mattecli.media.clips.swscale import levels, picture_of
+from mattecli.media.clips.planes.colour import spread, subsample, to_planes, to_rgb
+from mattecli.media.clips.planes.frame import BT601, BT709, BT2020, CENTRE, LEFT, TOP_LEFT, Colour, Format, Siting
+from mattecli.media.clips.planes.swscale import levels, picture_of
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
-from mattecli.media.clips.deinterlacing import Deinterlacer
-from mattecli.media.clips.reading import open_clip
-from mattecli.media.clips.swscale import picture_of
+from mattecli.media.clips.planes.swscale import picture_of
+from mattecli.media.clips.reading.clip import open_clip
+from mattecli.media.clips.reading.deinterlacing import Deinterlacer
 
 
 def make(path: Path, pts: Sequence[int], *, interlaced: bool = True, speed: int = 4, first: int = 0) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mattecli.media.clips.colour import to_planes, to_rgb
-from mattecli.media.clips.frame import BT2020, HLG, PQ, Colour, Format, Frame
-from mattecli.media.clips.hdr import compress, light, nits_to_pq, pq_to_nits, to_sdr, tone_map
-from mattecli.media.clips.reading import open_clip
+from mattecli.media.clips.planes.colour import to_planes, to_rgb
+from mattecli.media.clips.planes.frame import BT2020, HLG, PQ, Colour, Format, Frame
+from mattecli.media.clips.planes.hdr import compress, light, nits_to_pq, pq_to_nits, to_sdr, tone_map
+from mattecli.media.clips.reading.clip import open_clip
 from tests.media.clips.making import make_clip, rgb_of
 
 

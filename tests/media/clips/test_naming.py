@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mattecli.errors import UsageError
-from mattecli.media.clips.naming import beside, check_goal, files_of
+from mattecli.media.clips.writing.naming import beside, check_goal, files_of
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
-from mattecli.media.clips.colour import to_planes, to_rgb
-from mattecli.media.clips.frame import BT601, BT709, BT2020, Colour, Format, Frame
-from mattecli.media.clips.pictures import Pictures, colour_of
-from mattecli.media.clips.reading import Clip, open_clip
-from mattecli.media.clips.swscale import levels, picture_of
+from mattecli.media.clips.planes.colour import to_planes, to_rgb
+from mattecli.media.clips.planes.frame import BT601, BT709, BT2020, Colour, Format, Frame
+from mattecli.media.clips.planes.swscale import levels, picture_of
+from mattecli.media.clips.reading.clip import Clip, open_clip
+from mattecli.media.clips.reading.pictures import Pictures, colour_of
 from tests.media.clips.making import make_clip, rgb_of
 
 SIZE = (64, 96)

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from mattecli.errors import InputError, UsageError
-from mattecli.media.clips.frame import Frame
-from mattecli.media.clips.reading import Clip, open_clip
+from mattecli.media.clips.planes.frame import Frame
+from mattecli.media.clips.reading.clip import Clip, open_clip
 from tests.media.clips.making import SAMPLES, make_clip, rgb_of, with_ticks
 
 
@@ -431,7 +431,8 @@ def test_a_hardware_decoder_is_named_and_one_that_fails_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in: there is no such hardware where these tests run."""
-    from mattecli.media.clips import decoding, reading
+    from mattecli.media.clips.reading import clip as reading
+    from mattecli.media.clips.reading import decoding
 
     made = make_clip(tmp_path / "a.mkv")
     plain = decoding.Decoding.__init__

@@ -6,8 +6,8 @@ import av
 import pytest
 
 from mattecli.errors import UsageError
-from mattecli.media.clips.reading import open_clip
-from mattecli.media.clips.resampling import at_rate
+from mattecli.media.clips.reading.clip import open_clip
+from mattecli.media.clips.reading.resampling import at_rate
 from tests.media.clips.making import make_clip
 
 

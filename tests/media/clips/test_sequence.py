@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from mattecli.errors import InputError
-from mattecli.media.clips.colour import to_rgb
-from mattecli.media.clips.frame import Frame
-from mattecli.media.clips.reading import open_clip
+from mattecli.media.clips.planes.colour import to_rgb
+from mattecli.media.clips.planes.frame import Frame
+from mattecli.media.clips.reading.clip import open_clip
 from tests.media.clips.making import rgb_of
 
 

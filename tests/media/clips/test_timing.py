@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mattecli.media.clips.timing import Clock, Part
+from mattecli.media.clips.reading.timing import Clock, Part
 
 
 @dataclass

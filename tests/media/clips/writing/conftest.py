@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from av.subtitles.subtitle import SubtitleSet
 
-from mattecli.media.clips.frame import Format, Frame
-from mattecli.media.clips.writing import Target, open_sink
+from mattecli.media.clips.planes.frame import Format, Frame
+from mattecli.media.clips.writing.sink import Target, open_sink
 
 
 @dataclass

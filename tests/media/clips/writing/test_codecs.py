@@ -8,10 +8,10 @@ import av
 import pytest
 
 from mattecli.errors import UsageError
-from mattecli.media.clips.codecs import CODECS, CONTAINERS, encoding, refusal, suffix_of
-from mattecli.media.clips.frame import BT2020, PQ, Colour, Format
-from mattecli.media.clips.mastering import mastering_options
-from mattecli.media.clips.writing import Target, open_sink
+from mattecli.media.clips.planes.frame import BT2020, PQ, Colour, Format
+from mattecli.media.clips.writing.codecs import CODECS, CONTAINERS, encoding, refusal, suffix_of
+from mattecli.media.clips.writing.mastering import mastering_options
+from mattecli.media.clips.writing.sink import Target, open_sink
 
 EIGHT, TEN = Format(64, 96), Format(64, 96, depth=10)
 CLEAR = Format(64, 96, alpha=True)
@@ -99,7 +99,7 @@ def test_losses_are_told():
 
 
 def test_hardware_that_does_not_work_is_software_unless_it_was_named(monkeypatch):
-    monkeypatch.setattr("mattecli.media.clips.codecs.refusal", lambda made: "no such device")
+    monkeypatch.setattr("mattecli.media.clips.writing.codecs.refusal", lambda made: "no such device")
     for hwaccel in ("auto", "cuda", "vaapi", "none"):
         assert encoding(".mp4", "auto", EIGHT, hwaccel=hwaccel).encoder == "libx264"
     with pytest.raises(UsageError, match="no such device; use h264"):
@@ -107,7 +107,7 @@ def test_hardware_that_does_not_work_is_software_unless_it_was_named(monkeypatch
 
 
 def test_hardware_that_works_is_used_where_nothing_is_lost(monkeypatch):
-    monkeypatch.setattr("mattecli.media.clips.codecs.refusal", lambda made: "")
+    monkeypatch.setattr("mattecli.media.clips.writing.codecs.refusal", lambda made: "")
     made = encoding(".mp4", "auto", EIGHT, hwaccel="cuda")
     assert (made.encoder, made.pixels, made.words) == ("h264_nvenc", "nv12", "H.264, NVENC, quality 17")
     assert encoding(".mp4", "auto", TEN, hwaccel="auto").pixels == "p010le"

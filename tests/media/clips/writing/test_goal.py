@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from mattecli.media.clips.goal import Goal
+from mattecli.media.clips.writing.goal import Goal
 
 ENDED = """
 import pathlib, sys, threading, time
-from mattecli.media.clips.goal import Goal
+from mattecli.media.clips.writing.goal import Goal
 
 goals = [Goal(pathlib.Path("a.mp4")), Goal(pathlib.Path("b.png"), folder=True), Goal(pathlib.Path("c.mp4"))]
 (goals[1].beside / "b1.png").touch()

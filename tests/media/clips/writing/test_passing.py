@@ -11,8 +11,8 @@ import av
 import numpy as np
 import pytest
 
-from mattecli.media.clips.frame import Format
-from mattecli.media.clips.writing import Target, open_sink
+from mattecli.media.clips.planes.frame import Format
+from mattecli.media.clips.writing.sink import Target, open_sink
 
 
 @pytest.mark.parametrize(

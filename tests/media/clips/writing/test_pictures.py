@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from mattecli.errors import InputError, UsageError
-from mattecli.media.clips.colour import to_planes, to_rgb
-from mattecli.media.clips.exr import exr, linear
-from mattecli.media.clips.frame import BT709, BT2020, HLG, PQ, Colour, Format, Frame
-from mattecli.media.clips.writing import Target, open_sink
+from mattecli.media.clips.planes.colour import to_planes, to_rgb
+from mattecli.media.clips.planes.frame import BT709, BT2020, HLG, PQ, Colour, Format, Frame
+from mattecli.media.clips.writing.exr import exr, linear
+from mattecli.media.clips.writing.sink import Target, open_sink
 
 
 def write(path, format, frames, clip):

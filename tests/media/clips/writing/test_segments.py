@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mattecli.errors import UsageError
-from mattecli.media.clips.frame import Format
-from mattecli.media.clips.reading import open_clip
-from mattecli.media.clips.writing import Target, open_sink
+from mattecli.media.clips.planes.frame import Format
+from mattecli.media.clips.reading.clip import open_clip
+from mattecli.media.clips.writing.sink import Target, open_sink
 from tests.media.clips.making import make_clip, with_ticks
 
 SMALL = Format(64, 96)

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from mattecli.errors import InputError, UsageError
-from mattecli.media.clips.frame import BT601, BT709, BT2020, HLG, PQ, Colour, Format
-from mattecli.media.clips.writing import Target, open_sink
+from mattecli.media.clips.planes.frame import BT601, BT709, BT2020, HLG, PQ, Colour, Format
+from mattecli.media.clips.writing.sink import Target, open_sink
 
 SMALL = Format(64, 96)
 VARIABLE = (0, 20, 40, 61, 100, 120, 250, 260)
@@ -265,7 +265,7 @@ def test_a_full_disk_behind_a_name_is_told_as_it_is(tmp_path, origin, frames, mo
         hidden.append(self.beside)
         return "/dev/full"
 
-    monkeypatch.setattr("mattecli.media.clips.goal.Goal.target", property(full))
+    monkeypatch.setattr("mattecli.media.clips.writing.goal.Goal.target", property(full))
     with pytest.raises(OSError, match="No space left") as caught:
         write(tmp_path / "a.mkv", SMALL, frames(SMALL, range(0, 2000, 20)), origin())
     assert caught.value.errno == 28

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mattecli.media.clips.frame import Format, Plane
+from mattecli.media.clips.planes.frame import Format, Plane
 
 Picture = NDArray[Any]
 """`HxWx3` RGB, uint8 or uint16 (65535 is white)."""

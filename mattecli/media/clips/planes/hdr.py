@@ -23,8 +23,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from mattecli.media.clips.frame import BT709, PQ, Colour, Frame
-from mattecli.media.clips.swscale import levels, picture_of, reformat
+from mattecli.media.clips.planes.frame import BT709, PQ, Colour, Frame
+from mattecli.media.clips.planes.swscale import levels, picture_of, reformat
 
 PEAK, WHITE = 1000.0, 203.0
 """Nits."""

@@ -15,8 +15,8 @@ import av
 from av.video.frame import VideoFrame
 
 from mattecli.errors import InputError
-from mattecli.media.clips.orientation import Turn
-from mattecli.media.clips.timing import Part
+from mattecli.media.clips.reading.orientation import Turn
+from mattecli.media.clips.reading.timing import Part
 
 AHEAD = min(os.cpu_count() or 1, 8)
 """Pictures that are decoded at once."""

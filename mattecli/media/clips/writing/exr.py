@@ -10,9 +10,9 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from mattecli.media.clips import hdr
-from mattecli.media.clips.colour import to_rgb
-from mattecli.media.clips.frame import Colour, Frame
+from mattecli.media.clips.planes import hdr
+from mattecli.media.clips.planes.colour import to_rgb
+from mattecli.media.clips.planes.frame import Colour, Frame
 
 _SRGB, _LINEAR = 13, 8
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from mattecli.errors import UsageError
-from mattecli.media.clips.clipsink import ClipSink
-from mattecli.media.clips.codecs import PICTURES, encoding, suffix_of
-from mattecli.media.clips.frame import Format, Frame
-from mattecli.media.clips.goal import Goal
-from mattecli.media.clips.mastering import mastering_options
-from mattecli.media.clips.muxing import Origin
-from mattecli.media.clips.picturesink import PictureSink, numbered
-from mattecli.media.clips.segments import SegmentSink
+from mattecli.media.clips.planes.frame import Format, Frame
+from mattecli.media.clips.writing.clipsink import ClipSink
+from mattecli.media.clips.writing.codecs import PICTURES, encoding, suffix_of
+from mattecli.media.clips.writing.goal import Goal
+from mattecli.media.clips.writing.mastering import mastering_options
+from mattecli.media.clips.writing.muxing import Origin
+from mattecli.media.clips.writing.picturesink import PictureSink, numbered
+from mattecli.media.clips.writing.segments import SegmentSink
 
 
 @dataclass(frozen=True)

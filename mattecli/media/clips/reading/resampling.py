@@ -9,9 +9,9 @@ from fractions import Fraction
 from typing import Any
 
 from mattecli.errors import UsageError
-from mattecli.media.clips.camera import Camera
-from mattecli.media.clips.frame import Frame
-from mattecli.media.clips.reading import Clip
+from mattecli.media.clips.planes.frame import Frame
+from mattecli.media.clips.reading.camera import Camera
+from mattecli.media.clips.reading.clip import Clip
 
 
 def at_rate(clip: Clip | Camera, rate: Fraction) -> Any:

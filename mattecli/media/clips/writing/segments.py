@@ -18,12 +18,12 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from mattecli.errors import InputError, UsageError
-from mattecli.media.clips.clipsink import ClipSink
-from mattecli.media.clips.codecs import Encoding
-from mattecli.media.clips.frame import Format, Frame
-from mattecli.media.clips.goal import Goal
-from mattecli.media.clips.muxing import Origin, Output, file_name
-from mattecli.media.clips.timing import Chunks
+from mattecli.media.clips.planes.frame import Format, Frame
+from mattecli.media.clips.reading.timing import Chunks
+from mattecli.media.clips.writing.clipsink import ClipSink
+from mattecli.media.clips.writing.codecs import Encoding
+from mattecli.media.clips.writing.goal import Goal
+from mattecli.media.clips.writing.muxing import Origin, Output, file_name
 
 SECONDS = 20.0
 """Length of a segment."""

@@ -19,7 +19,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from mattecli.errors import InputError, UsageError
-from mattecli.media.clips.sequence import Sequence, find_sequence
+from mattecli.media.clips.reading.sequence import Sequence, find_sequence
 
 RATE = Fraction(25)
 """Pictures a second of a sequence that nothing is said of."""

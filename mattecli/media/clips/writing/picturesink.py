@@ -14,10 +14,10 @@ from av.stream import Stream
 
 from mattecli.errors import InputError, UsageError
 from mattecli.media import photos
-from mattecli.media.clips.colour import to_rgb
-from mattecli.media.clips.exr import exr
-from mattecli.media.clips.frame import Format, Frame
-from mattecli.media.clips.goal import Goal
+from mattecli.media.clips.planes.colour import to_rgb
+from mattecli.media.clips.planes.frame import Format, Frame
+from mattecli.media.clips.writing.exr import exr
+from mattecli.media.clips.writing.goal import Goal
 
 NUMBER = re.compile(r"%(0\d+)?d")
 _DEEP = {".png", ".tif", ".tiff"}

@@ -22,7 +22,7 @@ from av.stream import Discard, Stream
 from av.subtitles.codeccontext import SubtitleCodecContext
 from av.subtitles.stream import SubtitleStream
 
-from mattecli.media.clips.codecs import CONTAINERS
+from mattecli.media.clips.writing.codecs import CONTAINERS
 
 SOUND = {".webm": "libopus", ".avi": "libmp3lame", ".mkv": "flac"}
 """Encoders of sound that can't be copied; AAC elsewhere."""

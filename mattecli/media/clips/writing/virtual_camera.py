@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mattecli.errors import InputError, UsageError
-from mattecli.media.clips.camera import Camera
-from mattecli.media.clips.colour import to_rgb
-from mattecli.media.clips.frame import Format, Frame
-from mattecli.media.clips.reading import Clip
+from mattecli.media.clips.planes.colour import to_rgb
+from mattecli.media.clips.planes.frame import Format, Frame
+from mattecli.media.clips.reading.camera import Camera
+from mattecli.media.clips.reading.clip import Clip
 
 NAME = "camera"
 

@@ -9,7 +9,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from mattecli.media.clips.frame import Colour, Plane
+from mattecli.media.clips.planes.frame import Colour, Plane
 
 MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
 """swscale's code of each matrix of `frame.LUMA`."""

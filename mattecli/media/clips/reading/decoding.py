@@ -16,10 +16,10 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from mattecli.media.clips.deinterlacing import Deinterlacer
-from mattecli.media.clips.opening import Source, best_video, container_crop, reason
-from mattecli.media.clips.orientation import Turn, turn_of
-from mattecli.media.clips.timing import Chunks, Clock, Part
+from mattecli.media.clips.reading.deinterlacing import Deinterlacer
+from mattecli.media.clips.reading.opening import Source, best_video, container_crop, reason
+from mattecli.media.clips.reading.orientation import Turn, turn_of
+from mattecli.media.clips.reading.timing import Chunks, Clock, Part
 
 PASSING = ("audio", "subtitle", "data", "attachment")
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}

@@ -15,9 +15,9 @@ from av.packet import Packet
 from av.stream import Stream
 
 from mattecli.errors import InputError
-from mattecli.media.clips.codecs import CONTAINERS
-from mattecli.media.clips.goal import Goal
-from mattecli.media.clips.passing import Passing, tags
+from mattecli.media.clips.writing.codecs import CONTAINERS
+from mattecli.media.clips.writing.goal import Goal
+from mattecli.media.clips.writing.passing import Passing, tags
 
 
 class Origin(Protocol):

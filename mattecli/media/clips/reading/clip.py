@@ -15,13 +15,13 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from mattecli.errors import InputError, UsageError
-from mattecli.media.clips.camera import Camera, camera_number
-from mattecli.media.clips.decoding import Decoding
-from mattecli.media.clips.frame import Frame
-from mattecli.media.clips.opening import Source, errors_of, find_source, reason
-from mattecli.media.clips.pictures import Pictures
-from mattecli.media.clips.sequence import Sequence
-from mattecli.media.clips.timing import Part
+from mattecli.media.clips.planes.frame import Frame
+from mattecli.media.clips.reading.camera import Camera, camera_number
+from mattecli.media.clips.reading.decoding import Decoding
+from mattecli.media.clips.reading.opening import Source, errors_of, find_source, reason
+from mattecli.media.clips.reading.pictures import Pictures
+from mattecli.media.clips.reading.sequence import Sequence
+from mattecli.media.clips.reading.timing import Part
 
 HARDWARE = ("cuda", "videotoolbox", "d3d11va", "vaapi", "qsv")
 """What "auto" tries, in this order."""

@@ -15,7 +15,7 @@ from av.error import FFmpegError
 
 from mattecli.errors import UsageError
 from mattecli.media import photos
-from mattecli.media.clips.frame import Chroma, Format
+from mattecli.media.clips.planes.frame import Chroma, Format
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".avi": "avi"}
 """FFmpeg's muxer by suffix."""

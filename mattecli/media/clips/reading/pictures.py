@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from mattecli.media.clips.frame import (
+from mattecli.media.clips.planes.frame import (
     BT601,
     BT709,
     BT2020,
@@ -34,9 +34,9 @@ from mattecli.media.clips.frame import (
     Plane,
     Siting,
 )
-from mattecli.media.clips.hdr import ToneMapper
-from mattecli.media.clips.orientation import Turn, turn_of
-from mattecli.media.clips.swscale import FULL, LIMITED, levels, picture_of, reformat
+from mattecli.media.clips.planes.hdr import ToneMapper
+from mattecli.media.clips.planes.swscale import FULL, LIMITED, levels, picture_of, reformat
+from mattecli.media.clips.reading.orientation import Turn, turn_of
 
 UNKNOWN = 2
 PRIMARIES = {1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 22}

@@ -10,11 +10,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mattecli.errors import InputError, UsageError
-from mattecli.media.clips.codecs import Encoding, quieten
-from mattecli.media.clips.frame import Format, Frame
-from mattecli.media.clips.goal import Goal
-from mattecli.media.clips.muxing import Origin, Output
-from mattecli.media.clips.packing import Packer, tag
+from mattecli.media.clips.planes.frame import Format, Frame
+from mattecli.media.clips.writing.codecs import Encoding, quieten
+from mattecli.media.clips.writing.goal import Goal
+from mattecli.media.clips.writing.muxing import Origin, Output
+from mattecli.media.clips.writing.packing import Packer, tag
 
 
 class ClipSink:

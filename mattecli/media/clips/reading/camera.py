@@ -17,8 +17,8 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from mattecli.errors import InputError, UsageError
-from mattecli.media.clips.frame import BT709, Colour, Format, Frame
-from mattecli.media.clips.swscale import levels, reformat
+from mattecli.media.clips.planes.frame import BT709, Colour, Format, Frame
+from mattecli.media.clips.planes.swscale import levels, reformat
 
 Image = NDArray[np.uint8]
 COLOUR = Colour(BT709, 1, 1)

@@ -10,7 +10,7 @@ import av
 from av.container import InputContainer
 from av.error import FFmpegError
 
-from mattecli.media.clips.muxing import Origin, file_name
+from mattecli.media.clips.writing.muxing import Origin, file_name
 
 
 def mastering_options(encoder: str, clip: Origin) -> dict[str, str]:

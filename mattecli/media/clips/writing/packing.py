@@ -12,9 +12,9 @@ from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from mattecli.media.clips.codecs import Encoding, pixel_name
-from mattecli.media.clips.frame import Colour, Format, Plane
-from mattecli.media.clips.swscale import FULL, LIMITED, reformat
+from mattecli.media.clips.planes.frame import Colour, Format, Plane
+from mattecli.media.clips.planes.swscale import FULL, LIMITED, reformat
+from mattecli.media.clips.writing.codecs import Encoding, pixel_name
 
 _OPAQUE_10 = np.rint(np.arange(256) * (1023 / 255)).astype(np.uint16)
 

@@ -1,0 +1,1 @@
+"""Clips in: opening, decoding, the time and the place of every frame."""
