@@ -25,6 +25,7 @@ State = tuple[Any, ...]
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _EXACT = {"name": "DisablePrecisionConversion", "version": "0", "value": "dynamic:f16"}
 """OpenVINO's mark of a layer that no precision hint may lower."""
+_CONVOLUTIONS = ("Convolution", "GroupConvolution")
 
 
 class OpenVino:
@@ -85,7 +86,7 @@ class _Traced(nn.Module):
     def predict(self, *inputs: Tensor) -> Prediction:
         count = 1 + len(self.names)
         image, *others = (
-            (picture.float() / (255 if picture.dtype == torch.uint8 else 1)).permute(2, 0, 1)[None]
+            picture.permute(2, 0, 1)[None].float() / (255 if picture.dtype == torch.uint8 else 1)
             for picture in inputs[:count]
         )
         given = dict(zip(self.names, others, strict=True))
@@ -121,7 +122,8 @@ def has_openvino() -> bool:
 def compile_openvino(traced: nn.Module, inputs: tuple[Tensor, ...], precision: str, exact: Sequence[str] = ()) -> Any:
     """`traced` compiled for the CPU at the shapes of `inputs`; it is called with a list of their numpy arrays.
 
-    `exact` names modules of `traced.network` that stay in fp32 whatever `precision`, as does all that they are fed by.
+    `exact` names modules of `traced.network` that stay in fp32 whatever `precision`, as does what they are fed with
+    since the last convolution. A name that ends in a slash leaves out the modules within: `residual/` is the sum alone.
     """
     import openvino
 
@@ -136,10 +138,11 @@ def compile_openvino(traced: nn.Module, inputs: tuple[Tensor, ...], precision: s
 
 
 def _keep(model: Any, exact: Sequence[str]) -> Any:
-    """`model` with the layers of the modules `exact`, and all before them, marked; only its file format can say so."""
+    """`model` with the layers of `exact`, and those that feed them, marked; only its file format can say so."""
     import openvino
 
-    belongs = re.compile(rf"__module\.network\.({'|'.join(map(re.escape, exact))})[./]")
+    scopes = "|".join(re.escape(name) + ("" if name.endswith("/") else "[./]") for name in exact)
+    belongs = re.compile(rf"__module\.network\.({scopes})")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "network.xml")
         openvino.serialize(model, path)
@@ -148,7 +151,7 @@ def _keep(model: Any, exact: Sequence[str]) -> Any:
     kept = {number for number, layer in layers.items() if belongs.match(layer.get("name", ""))}
     edges = ((int(edge.get("to-layer", "")), int(edge.get("from-layer", ""))) for edge in tree.iterfind("edges/edge"))
     for after, before in sorted(edges, reverse=True):  # layers are numbered in the order of their work
-        if after in kept:
+        if after in kept and layers[before].get("type") not in _CONVOLUTIONS:
             kept.add(before)
     for layer in (layers[number] for number in kept):
         if layer.get("type") not in ("Const", "Parameter"):

@@ -29,10 +29,10 @@ Share of the time of a frame in a clip, eager fp32: encoder 38 %, context 0.5 %,
 to full size 12 %, recall 8 %.
 
 Measured at 512 × 512 in one run beside RVM-MobileNetV3 (8.0 G), two cores with AVX512-BF16, median ms: eager fp32 66
-(RVM 258), eager bf16 49 (234), OpenVINO f32 60 (122), OpenVINO bf16 37 (67; the exact stages cost a fifth). At the 430
-GFLOP/s (fp32) and 900 (bf16) that dense 3×3 convolutions reach there, the arithmetic alone would take 21 and 10 ms. In
-bf16 alpha stays within 1.5/255 of fp32 on 99.9 % of the pixels of each of 16 photos, at most 2.2/255 off anywhere (with
-two exact stages 4.4 and 8.6).
+(RVM 258), eager bf16 49 (234), OpenVINO f32 60 (122), OpenVINO bf16 37 (67). At the 430 GFLOP/s (fp32) and 900 (bf16)
+that dense 3×3 convolutions reach there, the arithmetic alone would take 21 and 10 ms. In bf16 alpha stays within
+1.7/255 of fp32 on 99.9 % of the pixels of each of 16 photos, at most 2.6/255 off anywhere; with nothing but the picture
+rounded to bf16 it would be 5.9 and 8.1.
 
 Training adds a boundary head (the teacher's α′ of Matte Label Blending) and a semantic head at 1/8; `fuse` drops
 both and folds the normalisations.
@@ -54,8 +54,9 @@ from mattecli.zoo import losses
 from mattecli.zoo.spec import Prediction, Spec, long_side
 
 MULTIPLE = 32
-EXACT = 3
-"""Stages of the encoder that stay in fp32 under autocast: 16 bits would be coarser than the photo."""
+EXACT = (2, 1)
+"""The stage and the block of the encoder where 16 bits begin under autocast: before, they would be coarser than the
+photo. To the end of that stage the sums of the residual blocks stay in fp32."""
 KEPT = 0.85
 """Bound of the share of the last frame that the recall keeps: what was wrong is forgotten within half a second."""
 STEEPEST = 4.0
@@ -136,6 +137,14 @@ class Up(nn.Module):
         return torch.cat((still, torch.cat(seen)), 1), state
 
 
+class Halve(nn.Module):
+    """The means of 2×2 pixels; as a convolution, which compilers keep in the layout of its neighbours."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels = x.shape[1]
+        return F.conv2d(x, x.new_full((channels, 1, 2, 2), 0.25), stride=2, groups=channels)
+
+
 class Recall(nn.Module):
     """Keeps the last frame's slope and intercept where they still explain this one.
 
@@ -146,21 +155,26 @@ class Recall(nn.Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
+        self.halve = Halve()
         self.look = nn.Conv2d(features + 6, 16, 3, padding=1)
         self.gate = nn.Conv2d(16, 2, 3, padding=1)
         nn.init.zeros_(self.gate.bias) if self.gate.bias is not None else None
 
     def forward(
-        self, features: Tensor, guide: Tensor, slope: Tensor, intercept: Tensor, state: Tensor | None, frames: int
+        self, features: Tensor, guide: Tensor, p: Tensor, slope: Tensor, state: Tensor | None, frames: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """`guide` is the picture at 1/2. The state holds slope, intercept and guide, and 1 where there was a frame."""
+        """`guide` is the picture at 1/2, `p` its matte; returns slope, intercept and the state.
+
+        The state holds slope, intercept and guide, and 1 where there was a frame.
+        """
         kept = []
-        for x, picture, linear in zip(
-            features.chunk(frames), guide.chunk(frames), torch.cat((slope, intercept), 1).chunk(frames), strict=True
+        linears = torch.cat((slope, p - _weighed(slope, guide)), 1)
+        for x, picture, matte, linear in zip(
+            *(tensor.chunk(frames) for tensor in (features, guide, p, linears)), strict=True
         ):
             if state is not None:
                 before, seen, there = torch.split(state.float(), [4, 3, 1], 1)
-                share, correction = self._look(x, picture, linear, before, seen)
+                share, correction = self._look(x, picture, seen, matte, _linear(before, picture).clamp(0, 1))
                 slope, intercept = torch.split(linear + there * share * (before - linear), [3, 1], 1)
                 linear = torch.cat((slope, intercept + there * correction), 1)
             state = torch.cat((linear, picture, torch.ones_like(picture[:, :1])), 1)
@@ -169,22 +183,26 @@ class Recall(nn.Module):
         slope, intercept = torch.split(torch.cat(kept), [3, 1], 1)
         return slope, intercept, state
 
-    def _look(self, x: Tensor, picture: Tensor, now: Tensor, before: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """How much of the last frame stays, and what the intercept gains, at 1/2."""
-        mattes = [(((m[:, :3] * picture).sum(1, keepdim=True)) + m[:, 3:]).clamp(0, 1) for m in (now, before)]
-        changes = torch.cat((mattes[0] - mattes[1], picture - seen), 1)
-        calm = F.avg_pool2d(F.avg_pool2d(changes, 2), 5, stride=1, padding=2, count_include_pad=False).abs()
-        signs = F.avg_pool2d(torch.cat((*mattes, 10 * _lengths(changes.abs())), 1), 2)
-        looked = F.relu(self.look(torch.cat((x, signs.to(x.dtype), 10 * _lengths(calm).to(x.dtype)), 1)))
+    def _look(self, x: Tensor, picture: Tensor, seen: Tensor, matte: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """How much of the last frame stays, and what the intercept gains, at 1/2.
+
+        `matte` and `before` are alphas of `picture`: this frame's, and that of the last frame's slope and intercept.
+        """
+        changes = (matte - before, picture - seen)
+        looks = torch.cat((matte, before, *_lengths(*changes), *changes), 1)
+        signs, blurred = torch.split(_in_fp32(self.halve, looks), [4, 4], 1)
+        blurred = F.avg_pool2d(blurred, 5, stride=1, padding=2, count_include_pad=False)
+        calm = _lengths(*torch.split(blurred, [1, 3], 1))
+        looked = F.relu(self.look(torch.cat([part.to(x.dtype) for part in (x, signs, *calm)], 1)))
         share, correction = (4 * self.gate(looked).float()).chunk(2, 1)
         both = torch.cat((share.sigmoid().clamp(max=KEPT), correction / 4), 1)
         share, correction = F.interpolate(both, scale_factor=2.0, mode="bilinear").chunk(2, 1)
         return share, correction
 
 
-def _lengths(changes: Tensor) -> Tensor:
-    """Of the matte's change and the three colours': the former, and the mean of the latter, `[N, 2, h, w]`."""
-    return torch.cat((changes[:, :1], changes[:, 1:].mean(1, keepdim=True)), 1)
+def _lengths(matte: Tensor, colours: Tensor) -> tuple[Tensor, Tensor]:
+    """Ten times the change of the matte, and the mean of the three colours'."""
+    return 10 * matte.abs(), 10 * colours.abs().mean(1, keepdim=True)
 
 
 class RealTime(nn.Module):
@@ -195,8 +213,8 @@ class RealTime(nn.Module):
     """
 
     spec = Spec(size=long_side(512, MULTIPLE), recurrent=True, half=True)
-    exact = tuple(f"encoder.{stage}" for stage in range(EXACT))
-    """The modules that stay in fp32, and all before them, where the rest runs in 16 bits."""
+    exact = ("encoder.0", "encoder.1", "encoder.2.0", "encoder.2.1/", "encoder.2.2/", "guide")
+    """What stays in fp32 where the rest runs in 16 bits: modules; with a slash, what they do beside those within."""
 
     def __init__(
         self,
@@ -217,6 +235,7 @@ class RealTime(nn.Module):
         self.up4 = Up(decoder[2], widths[1], decoder[3])
         self.up2 = Up(decoder[3], widths[0], decoder[4])
         self.guidance = nn.Conv2d(decoder[4], 4, 3, padding=1)
+        self.guide = Halve()
         self.recall = Recall(decoder[3])
         self.semantic: nn.Module | None = nn.Conv2d(decoder[2], 1, 1)
         self.boundary: nn.Module | None = nn.Sequential(ConvNorm(decoder[4], 16), nn.Conv2d(16, 1, 1))
@@ -245,12 +264,12 @@ class RealTime(nn.Module):
         """
         seen = _shrink(image, ratio)
         given = state or (None, None, None)
-        features, states = self._features((seen - 0.5) * 4.0, given, frames)
+        x = (seen - 0.5) * 4.0
+        features, states = self._features(x, given, frames)
         head = self.guidance(features["1/2"]).float()
         coarse, slope = head[:, :1], STEEPEST * torch.tanh(head[:, 1:] / STEEPEST)
-        guide = F.avg_pool2d(seen.float(), 2)
-        intercept = _intercept(coarse.sigmoid(), slope, guide)
-        slope, intercept, last = self.recall(features["1/4"], guide, slope, intercept, given[2], frames)
+        guide = _in_fp32(self.guide, x) / 4.0 + 0.5
+        slope, intercept, last = self.recall(features["1/4"], guide, coarse.sigmoid(), slope, given[2], frames)
         alpha = apply_guidance(slope, intercept, image)
         maps = {"coarse": coarse, "slope": slope, "intercept": intercept}
         prediction = Prediction(alpha, state=(*states, last), maps=maps, frames=frames)
@@ -265,7 +284,9 @@ class RealTime(nn.Module):
     ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
         skips = []
         for number, stage in enumerate(self.encoder):
-            x = stage(x) if self.training or number >= EXACT else _in_fp32(stage, x)
+            assert isinstance(stage, nn.Sequential)
+            for place, block in enumerate(stage):
+                x = block(x) if self.training or (number, place) >= EXACT else _in_fp32(block, x)
             skips.append(x)
         s2, s4, s8, s16, s32 = skips
         x, state16 = self.up16(self.context(s32), s16, state[0], frames)
@@ -288,14 +309,14 @@ class RealTime(nn.Module):
         edge = boundary(batch.alpha)
         weight = known * (1 + 4 * edge)
         guide, slope = _area(batch.image, maps["slope"]), F.avg_pool2d(maps["slope"], 4)
-        p = F.avg_pool2d((maps["slope"] * guide).sum(1, keepdim=True) + maps["intercept"], 4)
-        guided = apply_guidance(slope, _intercept(p, slope, _area(guide, p)), batch.image)
+        p = F.avg_pool2d(_weighed(maps["slope"], guide) + maps["intercept"], 4)
+        guided = apply_guidance(slope, p - _weighed(slope, _area(guide, p)), batch.image)
         terms = {
             "alpha": losses.l1(prediction.alpha, batch.alpha, weight),
             "laplacian": 0.5 * losses.laplacian(prediction.alpha, batch.alpha, known),
             "guided": 0.5 * losses.l1(guided, batch.alpha, weight),
         }
-        for name, share in (("coarse", 1.0), ("semantic", 0.5)):
+        for name, share in (("coarse", 0.5), ("semantic", 0.5)):
             target, sure = _area(batch.alpha, maps[name]), (_area(known, maps[name]) > 0.99).float()
             terms[name] = share * losses.binary_cross_entropy(maps[name], target, sure)
         target, sure = _area(batch.alpha, maps["coarse"]), _area(known, maps["coarse"])
@@ -325,12 +346,19 @@ class RealTime(nn.Module):
 
 def apply_guidance(slope: Tensor, intercept: Tensor, image: Tensor) -> Tensor:
     """alpha = clamp(up(slope) · image + up(intercept)), at the image's size."""
-    linear = _resize(torch.cat((slope, intercept), 1), image)
-    return ((linear[:, :3] * image).sum(1, keepdim=True) + linear[:, 3:]).clamp(0, 1)
+    return _linear(_resize(torch.cat((slope, intercept), 1), image), image).clamp(0, 1)
 
 
-def _intercept(p: Tensor, slope: Tensor, image: Tensor) -> Tensor:
-    return p - (slope * image).sum(1, keepdim=True)
+def _linear(linear: Tensor, image: Tensor) -> Tensor:
+    """slope · image + intercept, of the four planes that hold both."""
+    slope, intercept = torch.split(linear, [3, 1], 1)
+    return _weighed(slope, image) + intercept
+
+
+def _weighed(slope: Tensor, image: Tensor) -> Tensor:
+    """slope · image, plane by plane: a sum that compilers fuse."""
+    red, green, blue = (a * colour for a, colour in zip(slope.chunk(3, 1), image.chunk(3, 1), strict=True))
+    return red + green + blue
 
 
 def _shrink(image: Tensor, ratio: float) -> Tensor:
@@ -339,9 +367,9 @@ def _shrink(image: Tensor, ratio: float) -> Tensor:
     return image if size == given else F.interpolate(image, size=size, mode="area")
 
 
-def _in_fp32(stage: nn.Module, x: Tensor) -> Tensor:
+def _in_fp32(module: nn.Module, x: Tensor) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
-        y: Tensor = stage(x.float())
+        y: Tensor = module(x.float())
         return y
 
 

@@ -92,6 +92,22 @@ def test_what_the_network_calls_exact_stays_in_fp32(remembering):
     assert found == ["f32", "bf16"]
 
 
+@pytest.mark.skipif(not devices._cpu_has_bf16(), reason="needs a CPU that multiplies bf16")
+def test_16_bits_begin_behind_the_picture():
+    """`realtime` multiplies in bf16 within a residual block whose sum is exact, and never rounds the picture."""
+    small = RealTime(widths=(8,) * 5, blocks=(0, 0, 1, 0, 0), decoder=(8,) * 5)
+    matter = Matter(small, "cpu", "bf16", engine="openvino", size=64)
+    matter.step(*pictures(1, 64, 64))
+    (ready,) = matter._run._ready.values()
+    layers = [layer.get_rt_info() for layer in ready.request.get_compiled_model().get_runtime_model().get_ordered_ops()]
+    kinds = [info["runtimePrecision"].value for info in layers]
+    convolutions = [number for number, info in enumerate(layers) if info["layerType"].value == "Convolution"]
+    assert "bf16" not in kinds[: convolutions[3]]
+    body = [layers[number]["outputPrecisions"].value for number in convolutions[3:5]]
+    assert [kinds[number] for number in convolutions[:6]] == ["f32", "f32", "f32", "bf16", "bf16", "bf16"]
+    assert body == ["bf16", "f32"]
+
+
 def test_bf16_is_chosen_by_itself_where_it_was_measured(remembering, monkeypatch):
     monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: True)
     assert Matter(remembering, engine="openvino").precision == "fp32"

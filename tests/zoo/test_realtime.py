@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mattecli.mixing.batch import Batch, Label
-from mattecli.zoo.realtime import STEEPEST, RealTime, apply_guidance
+from mattecli.zoo.realtime import STEEPEST, Halve, RealTime, apply_guidance
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +159,27 @@ def test_a_few_steps_learn_a_picture():
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_halves_are_means_of_four():
+    x = torch.rand(2, 5, 8, 6)
+    torch.testing.assert_close(Halve()(x), F.avg_pool2d(x, 2))
+
+
+@torch.no_grad()
+def test_what_is_exact_stays_in_fp32_under_autocast(network):
+    watched, kinds = copy.deepcopy(network), {}
+    exact = {"encoder.1.1.body.0.0", "encoder.2.0.0", "encoder.2.2", "guide"}
+    lower = {"encoder.2.1.body.0.0", "encoder.3.0.0"}
+    for name in exact | lower:
+
+        def hook(module, given, out, name=name):
+            kinds[name] = out.dtype
+
+        watched.get_submodule(name).register_forward_hook(hook)
+    with torch.autocast("cpu", torch.bfloat16):
+        watched(torch.rand(1, 3, 64, 64))
+    assert kinds == dict.fromkeys(exact, torch.float32) | dict.fromkeys(lower, torch.bfloat16)
 
 
 def test_bf16_stays_close(network):
