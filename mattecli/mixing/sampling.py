@@ -149,7 +149,8 @@ class Mixture:
             if source.scenery > 0 and used:
                 scenery.append((source, used))
         if not subjects:
-            raise UsageError(f"The recipe's [data] {'keeps nothing aside' if held_out else 'leaves nothing'}.")
+            left = "leaves nothing to train on: holdout keeps every photo aside"
+            raise UsageError(f"The recipe's [data] {'keeps nothing aside' if held_out else left}.")
         composes = any(s.composed > 0 or s.kind == "rgba" for s, _ in subjects)
         if composes and not scenery:
             raise UsageError("The recipe composes samples but no source has scenery above 0.")

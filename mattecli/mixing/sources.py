@@ -101,7 +101,8 @@ def items(source: Source, root: Path, prepared: Path) -> tuple[list[Item], list[
         elif path.stem not in excluded:
             train.append(item)
     if not train and not aside:
-        raise UsageError(f"Source '{source.name}': no {source.kind} found in {folder}.")
+        remedy = "; make them with python -m mattecli.mixing.prepare" if source.kind == "mattes" else ""
+        raise UsageError(f"Source '{source.name}': no {source.kind} found in {folder}{remedy}.")
     return train, aside
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mattecli.training.journal import Event, Note, Progress, Report, Validated, sentence
 from mattecli.training.recipe import Recipe, check_files, packaged, read_recipe
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = [
     "Event",
@@ -29,6 +32,7 @@ def check_recipes(recipes: Sequence[Recipe], resume: bool = False) -> None:
     from mattecli import zoo
     from mattecli.errors import UsageError
     from mattecli.mixing.sampling import Mixture, data_settings
+    from mattecli.training.encoder_start import start_encoder
 
     promised: list[Path] = []
     for recipe in recipes:
@@ -37,8 +41,11 @@ def check_recipes(recipes: Sequence[Recipe], resume: bool = False) -> None:
         check_files(recipe, promised)
         zoo.card(recipe.model)
         Mixture(data_settings(_without_promised(recipe)), recipe.root, recipe.seed)
-        if (recipe.output / "last.ckpt").exists() and not resume:
+        begun = (recipe.output / "last.ckpt").exists()
+        if begun and not resume:
             raise UsageError(f"{recipe.output} already holds a training: --resume it or choose another --output.")
+        if recipe.encoder and not begun:
+            start_encoder(zoo.create(recipe.model), recipe)
         promised.append(recipe.best)
 
 
@@ -50,6 +57,25 @@ def _without_promised(recipe: Recipe) -> dict[str, Any]:
         return recipe.data
     kept = [s for s in sources if not (s.get("kind") == "trimaps" and s.get("labels") == recipe.self_training)]
     return {**recipe.data, "sources": kept}
+
+
+def _first(recipe: Recipe) -> nn.Module:
+    """The network as the first step finds it."""
+    from mattecli import zoo
+    from mattecli.training.encoder_start import start_encoder
+
+    if not recipe.init:
+        network = zoo.create(recipe.model)
+        if recipe.encoder and not (recipe.output / "last.ckpt").exists():
+            start_encoder(network, recipe)
+        return network
+    network = zoo.load(recipe.model, recipe.init)
+    for count, file in enumerate(recipe.soup, 2):
+        others = zoo.load(recipe.model, file).state_dict()
+        for name, mean in network.state_dict().items():
+            if mean.is_floating_point():
+                mean.lerp_(others[name], 1 / count)
+    return network
 
 
 def train(recipe: Recipe, report: Report | None = None, *, resume: bool = False) -> dict[str, float]:
@@ -76,7 +102,7 @@ def train(recipe: Recipe, report: Report | None = None, *, resume: bool = False)
 
     check_files(recipe)
     torch.manual_seed(recipe.seed)
-    network = zoo.load(recipe.model, recipe.init) if recipe.init else zoo.create(recipe.model)
+    network = _first(recipe)
     teacher = zoo.load(recipe.blend.model, recipe.blend.teacher) if recipe.blend else None
     with joined(recipe.run.device) as processes:
         if recipe.self_training and processes.rank == 0:

@@ -53,7 +53,9 @@ class Checkpoint:
         except pickle.UnpicklingError as error:
             raise InputError(f"{path} is not a checkpoint of mattecli train: it holds more than tensors.") from error
         except Exception as error:
-            raise InputError(f"{path} is not a checkpoint of mattecli train: {error}.") from error
+            raise InputError(
+                f"{path} is damaged or no checkpoint of mattecli train; start again with another --output."
+            ) from error
         if checkpoint.format != FORMAT:
             raise InputError(f"{path} has checkpoint format {checkpoint.format}; this version reads {FORMAT}.")
         return checkpoint

@@ -67,6 +67,8 @@ class Recipe:
 
     `data` is handed to `mattecli.mixing` as it stands, less its `root`. `learns` are patterns of the names of the
     parameters that are trained (`recall.*`); the others, and the running statistics beside them, stay as in `init`.
+    `soup` are further weights of the network: it begins with the mean of theirs and `init`'s (Wortsman et al. 2022).
+    `encoder` is a file with the public ImageNet weights of the network's encoder, for a training without `init`.
     `self_training` is a folder under `root` with images/ and boxes/: before the first step the network of `init` marks
     the people in it, as trimaps/ in the folder of that name under `data.prepared`, for a source of the kind `trimaps`.
     """
@@ -77,6 +79,8 @@ class Recipe:
     optimizer: OptimizerSettings
     root: Path = Path()
     init: str = ""
+    soup: tuple[str, ...] = ()
+    encoder: str = ""
     learns: tuple[str, ...] = ("*",)
     self_training: str = ""
     seed: int = 0
@@ -149,9 +153,12 @@ def check_files(recipe: Recipe, promised: Collection[Path] = ()) -> None:
         raise UsageError(f"The data folder {recipe.root} does not exist: name it with --data or data.root.")
     if recipe.self_training and not (recipe.root / recipe.self_training / "boxes").is_dir():
         raise UsageError(f"self_training names {recipe.root / recipe.self_training}, which has no folder boxes/.")
-    for key, name in (("init", recipe.init), ("blend.teacher", recipe.blend.teacher if recipe.blend else "")):
+    teacher = recipe.blend.teacher if recipe.blend else ""
+    for key, name in (("init", recipe.init), *(("soup", name) for name in recipe.soup), ("blend.teacher", teacher)):
         if name and not Path(name).is_file() and Path(name).resolve() not in {p.resolve() for p in promised}:
             raise UsageError(f"{key} names {name}, which does not exist: train it first or correct the path.")
+    if recipe.encoder and not Path(recipe.encoder).is_file():
+        raise UsageError(f"encoder names {recipe.encoder}, which does not exist: correct the path.")
 
 
 def _recipe(table: dict[str, Any], path: Path, data: Path | None) -> Recipe:
@@ -225,6 +232,8 @@ def _check_ranges(recipe: Recipe, path: Path) -> None:
     o, r = recipe.optimizer, recipe.run
     rules = {
         "self_training asks init for its people, so init must be given": bool(recipe.init or not recipe.self_training),
+        "soup adds to init, so init must be given": bool(recipe.init or not recipe.soup),
+        "encoder starts a fresh network, so init must not be given beside it": not (recipe.encoder and recipe.init),
         "seed must be 0 or more": recipe.seed >= 0,
         "optimizer.steps must be 1 or more": o.steps >= 1,
         "optimizer.lr must be above 0": o.lr > 0,

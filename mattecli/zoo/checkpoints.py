@@ -7,7 +7,7 @@ import json
 import os
 import pickle
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -50,13 +50,13 @@ _TORCH_LEGACY = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
 """A pickle begins with its protocol; torch's legacy one goes on with this number."""
 
 
-def read(path: Path, source: str | None = None) -> Tensors:
+def read(path: Path, source: str | None = None, wrappers: Sequence[str] = WRAPPERS) -> Tensors:
     """The tensors of a checkpoint by their keys, on the CPU, without wrappers and leading `module.`.
 
     The format is told by the content, not by the suffix: safetensors, torch's zip or legacy pickle, or Paddle's
     pickle, of which only tensors and plain containers are accepted. Messages call the file `source` instead of its
     path, if given. Raises `InputError` for a file that is missing, truncated or broken, `UsageError` for one that
-    holds objects (which could run code) or no tensors.
+    holds objects (which could run code) or no tensors. `wrappers` are names that the table of tensors may have.
     """
     source = source or str(path)
     try:
@@ -70,7 +70,7 @@ def read(path: Path, source: str | None = None) -> Tensors:
         content = _read_pickle(path, source, paddle.load)
     else:
         content = _read_pickle(path, source, functools.partial(torch.load, map_location="cpu", weights_only=True))
-    return _strip(_unwrap(content, source))
+    return _strip(_unwrap(content, source, wrappers))
 
 
 def _read_safetensors(path: Path, source: str) -> Tensors:
@@ -98,9 +98,9 @@ def _read_pickle(path: Path, source: str, load: Callable[[BinaryIO], Any]) -> An
         raise InputError(f"{source} is incomplete, broken or no checkpoint.") from error
 
 
-def _unwrap(content: Any, source: str) -> Tensors:
+def _unwrap(content: Any, source: str, wrappers: Sequence[str]) -> Tensors:
     while isinstance(content, Mapping):
-        inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        inner = next((content[key] for key in wrappers if isinstance(content.get(key), Mapping)), None)
         if inner is None:
             break
         content = inner

@@ -156,6 +156,19 @@ def test_a_table_of_the_wrong_shape_is_named(change, word):
         data_settings(_table() | change)
 
 
+def test_a_holdout_of_every_photo_leaves_nothing_to_train_on(data):
+    table = _table(holdout=1) | {"sources": [_table(holdout=1)["sources"][0]]}
+    with pytest.raises(UsageError, match="leaves nothing to train on: holdout keeps every photo aside"):
+        Mixture(data_settings(table), data, 0)
+
+
+def test_mattes_that_are_not_there_can_be_made(data):
+    with pytest.raises(UsageError, match=r"no mattes found in .*people; make them with .* mattecli\.mixing\.prepare"):
+        Mixture(data_settings(_table(kind="mattes")), data, 0)
+    with pytest.raises(UsageError, match=r"no trimaps found in .*people\."):
+        Mixture(data_settings(_table(kind="trimaps")), data, 0)
+
+
 def test_16_bit_alpha_is_scaled(data):
     cv2.imwrite(str(data / "rgba/deep.png"), np.full((40, 40, 4), 0x8040, np.uint16))
     table = _table() | {"sources": [{"name": "deep", "kind": "rgba", "root": "rgba", "match": "deep", "scenery": 1.0}]}

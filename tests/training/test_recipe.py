@@ -74,6 +74,7 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
         ('model = "realtime"', "", "model is missing"),
         ('model = "realtime"', 'model = "realtime"\nrun = 3\n', "not valid TOML"),
         ('model = "realtime"', 'model = "realtime"\nlearns = "up*"', "learns should be a list of strings, not 'up*'"),
+        ('output = "out"', 'output = "out"\nencoder = "a.pth"\ninit = "b.pth"', "init must not be given beside it"),
         ('root = "photos"', "root = 3", "data.root should be a string"),
         ("[data]", "[blend]\nmodel='x'\n[data]", "blend.teacher is missing"),
     ],
@@ -102,6 +103,11 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"blend\.teacher names teacher\.safetensors"):
         check_files(recipe)
     check_files(recipe, promised=[Path("teacher.safetensors")])
+    recipe = dataclasses.replace(recipe, blend=None, encoder="resnet50.pth")
+    with pytest.raises(UsageError, match=r"encoder names resnet50\.pth, which does not exist"):
+        check_files(recipe)
+    (tmp_path / "resnet50.pth").touch()
+    check_files(dataclasses.replace(recipe, encoder=str(tmp_path / "resnet50.pth")))
 
 
 def test_the_digest_is_of_what_decides_the_result(tmp_path: Path) -> None:
@@ -115,6 +121,7 @@ def test_the_digest_is_of_what_decides_the_result(tmp_path: Path) -> None:
     assert moved.digest() == recipe.digest()
     assert dataclasses.replace(recipe, seed=1).digest() != recipe.digest()
     assert dataclasses.replace(recipe, data={"size": 65}).digest() != recipe.digest()
+    assert dataclasses.replace(recipe, encoder="resnet50.pth").digest() != recipe.digest()
 
 
 @pytest.mark.parametrize("name", packaged())

@@ -161,11 +161,23 @@ def test_a_checkpoint_of_another_network_is_refused(tiny, tmp_path: Path) -> Non
         tiny.train(read_recipe(str(path)), resume=True)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04broken"])
-def test_a_broken_checkpoint_is_an_error_of_one_sentence(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("kept", [0, 20, 0.5, -30])
+def test_a_cut_checkpoint_is_an_error_of_one_sentence(tmp_path: Path, kept: float) -> None:
+    path = tmp_path / "last.ckpt"
+    Checkpoint({"weight": torch.rand(1000)}, {}, {}, 3, 0, {}, "tiny", "").save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2 if kept == 0.5 else int(kept)])
+    with pytest.raises(InputError) as caught:
+        Checkpoint.load(path)
+    said = f"{path} is damaged or no checkpoint of mattecli train; start again with another --output."
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("content", [b"not a checkpoint", b"PK\x03\x04broken"])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "last.ckpt"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="not a checkpoint"):
+    with pytest.raises(InputError, match=r"(not a|no) checkpoint"):
         Checkpoint.load(path)
 
 

@@ -37,4 +37,17 @@ def start(encoder: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             fault = "lack" if given is None else "have another shape of"
             raise UsageError(f"These are no ImageNet weights of this {type(encoder).__name__}: they {fault} {key}.")
         found[key] = given
+    refuse_larger(encoder, tensors)
     encoder.load_state_dict(found)
+
+
+def refuse_larger(encoder: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Raise `UsageError` where `tensors`, by the encoder's own keys, have more in a stage before its last part.
+
+    So a ResNet-101's, which hold all of a ResNet-50's, are told from them. The last part may be cut short.
+    """
+    own = encoder.state_dict()
+    stages = [name for name, _ in encoder.named_children()][:-1]
+    for key in tensors:
+        if key not in own and key.split(".")[0] in stages and key.endswith((".weight", ".running_mean")):
+            raise UsageError(f"These are no ImageNet weights of this {type(encoder).__name__}: they also have {key}.")
