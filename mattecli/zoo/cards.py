@@ -60,6 +60,7 @@ _dim = partial(
     direct=True,
     layout="state_dict beside epoch and best_sad: conv1_1 … conv6_1, deconv6_1 … deconv1, refine_…",
 )
+_NO_UNPOOLING = "Not for ONNX: PyTorch's exporter does not take max_unpool2d."
 _DIM = "https://github.com/huochaitiantang/pytorch-deep-image-matting/releases/download/"
 
 _ppmatting = partial(
@@ -73,6 +74,7 @@ _ppmatting = partial(
     direct=True,
     layout="pickle of {name: array}: backbone, scb, hrdb, and StructuredToParameterName@@",
 )
+_PADDED = "Not for ONNX: PyTorch's exporter loses the sizes behind HRNet's paddings, which the pooled means need."
 _PPMATTING = "https://paddleseg.bj.bcebos.com/matting/models/ppmatting-"
 
 
@@ -90,9 +92,12 @@ def _gfm(rosta: str, encoder: str, parameters: int, file: str | None = None) -> 
         weights_licence="MIT" if file else "none published",
         address=f"https://drive.google.com/file/d/{file}/view" if file else None,
         layout="bare state_dict: the torchvision network whole, encoder0 …, psp_module, psp…, decoder…_g, decoder…_f",
-        notes="Animals. The file holds an ImageNet classifier too, which is not used."
-        if file
-        else "To be trained for animals or people; there are no published weights.",
+        notes=(
+            "Animals. The file holds an ImageNet classifier too, which is not used. "
+            if file
+            else "To be trained for animals or people; there are no published weights. "
+        )
+        + "Exports with sides that are multiples of 480.",
     )
 
 
@@ -202,28 +207,28 @@ CARDS = (
         name="dim",
         parameters=28_297_153,
         address=_DIM + "v1.4/stage1_sad_54.4.pth",
-        notes="Without skips, as in the paper; for a port's file whose name does not say skip.",
+        notes="Without skips, as in the paper; for a port's file whose name does not say skip. " + _NO_UNPOOLING,
     ),
     _dim(
         name="dim-skip",
         options={"skips": True},
         parameters=28_297_153,
         address=_DIM + "V1.5/stage1_skip_sad_52.9.pth",
-        notes="With skips, for a port's file whose name says so: the layouts are the same.",
+        notes="With skips, for a port's file whose name says so: the layouts are the same. " + _NO_UNPOOLING,
     ),
     _dim(
         name="dim-refine",
         options={"refine": True},
         parameters=28_373_954,
         address=_DIM + "v1.2/stage2_norm_balance_sad_57.9.pth",
-        notes="With refinement, without skips; for the port's files of stages 2 and 3.",
+        notes="With refinement, without skips; for the port's files of stages 2 and 3. " + _NO_UNPOOLING,
     ),
     _dim(
         name="dim-skip-refine",
         options={"skips": True, "refine": True},
         parameters=28_373_954,
         weights_licence="none published",
-        notes="With refinement and skips; for files trained so. There are no published weights.",
+        notes="With refinement and skips; for files trained so. There are no published weights. " + _NO_UNPOOLING,
     ),
     Card(
         name="gca",
@@ -252,21 +257,22 @@ CARDS = (
         address="https://drive.google.com/file/d/1T_oiKDE_biWf2kqexMEN7ObWqtXAzbB1/view",
         layout="bare state_dict: encoder, decoder; weights before standardisation",
         notes="Gives foreground and background too. Not for ONNX as a whole: the distance to the trimap's regions is "
-        "found by OpenCV; FBA.predict, the network proper, exports.",
+        "found by OpenCV; FBA.predict, the network proper, exports with sides that are multiples of 48.",
     ),
     _ppmatting(
         name="ppmatting-hrnet18",
         options={"width": 18},
         parameters=24_503_954,
         address=_PPMATTING + "hrnet_w18-human_512.pdparams",
-        notes="People. hrnet_w18-human_1024.pdparams, beside it, is for a --size of 1024.",
+        notes="People. hrnet_w18-human_1024.pdparams, beside it, is for a --size of 1024. " + _PADDED,
     ),
     _ppmatting(
         name="ppmatting-hrnet48",
         options={"width": 48},
         parameters=86_197_934,
         address=_PPMATTING + "hrnet_w48-composition.pdparams",
-        notes="Any object, trained on Composition-1k; hrnet_w48-distinctions.pdparams, beside it, on Distinctions-646.",
+        notes="Any object, trained on Composition-1k; hrnet_w48-distinctions.pdparams, beside it, on Distinctions-646. "
+        + _PADDED,
     ),
     _gfm("tt", "r34", 54_773_316, "1AdtoIdYTLsjXfVe_a50tin0cFwZMSz93"),
     _gfm("ft", "r34", 54_772_739, "1heWT3fodV5so--tG6hoytB11OHBfhd1_"),
@@ -304,8 +310,8 @@ CARDS = (
         options={"method": "closed-form"},
         paper="A Closed-Form Solution to Natural Image Matting",
         year=2008,
-        notes="Any object. Solved, nothing learned; needs the extra mattecli[trimap]. Takes up to 4 KB of memory for "
-        "each unknown pixel of the trimap. Not for ONNX.",
+        notes="Any object. Solved, nothing learned; needs the extra mattecli[trimap]. Takes up to 3 KB of memory for "
+        "each unknown pixel of the trimap. Not for ONNX: pymatting solves it.",
     ),
     _solved(
         name="knn",
@@ -313,6 +319,7 @@ CARDS = (
         paper="KNN Matting",
         year=2013,
         notes="Any object. Solved, nothing learned; needs the extra mattecli[trimap]. Takes 4 GB of memory for each "
-        "megapixel, so shrink photos (--size). Not for ONNX.",
+        "megapixel. Photos above 0.77 go in overlapping tiles, each solved by itself: no seams, but not the matte "
+        "of the whole where a tile knows too little, so shrink them (--size). Not for ONNX: pymatting solves it.",
     ),
 )

@@ -40,9 +40,10 @@ class SpectralNorm(nn.Module):
         matrix = weight.detach().flatten(1)
         self.u: Tensor
         self.v: Tensor
-        self.register_buffer("u", F.normalize(torch.randn_like(matrix[:, 0]), dim=0))
+        self.register_buffer("u", torch.empty_like(matrix[:, 0]).normal_())
         self.register_buffer("v", torch.empty_like(matrix[0]))
-        self._iterate(matrix)  # a random u and v would tell far too small a norm
+        if not matrix.is_meta:
+            self._iterate(matrix)  # a random u and v would tell far too small a norm
 
     def _iterate(self, matrix: Tensor) -> None:
         self.v = F.normalize(matrix.T @ self.u, dim=0, eps=1e-12)

@@ -41,8 +41,10 @@ class GuidedAttention(nn.Module):
         open_ = F.max_pool2d(soft, 3, stride=1, padding=1).flatten(1).float()
         scale = scales[:, :1] * open_ + scales[:, 1:] * (1 - open_)
         likeness = ((keys * scale[:, None]).transpose(1, 2) @ queries).float()
-        attention = likeness.masked_fill_(torch.diag_embed(open_).bool(), EXCLUDED).softmax(1)
-        moved = F.fold(values @ attention.to(values.dtype), alpha.shape[-2:], 4, stride=2, padding=1) / 4
+        itself = torch.eye(height * width, dtype=torch.bool, device=open_.device) & open_.bool()[:, None]
+        attention = likeness.masked_fill_(itself, EXCLUDED).softmax(1)
+        size = tuple(int(side) for side in alpha.shape[-2:])  # ONNX's exporter takes a fold to no other
+        moved = F.fold(values @ attention.to(values.dtype), size, 4, stride=2, padding=1) / 4
         return alpha + self.W(moved), _offsets(attention, height, width), scales
 
 

@@ -1,5 +1,6 @@
 """What holds for each network of the table, generated from it."""
 
+import io
 import re
 import subprocess
 import sys
@@ -27,6 +28,8 @@ def run():
 
 
 RUN = run()
+
+SMALLEST = list({zoo.card(name).builder: name for name in reversed(RUN)}.values())
 
 UNREACHED = {"ppmatting-hrnet18": r"backbone\.stage4\.2\.fuse_layers\.[12]\."}
 """PP-Matting reads the finest and the coarsest of HRNet's four maps, so the way to the two between has no gradient."""
@@ -153,6 +156,32 @@ def test_saved_weights_come_back(name, network, tmp_path):
         zoo.load(name, tmp_path / "w.safetensors")(**inputs).alpha, network(**inputs).alpha, atol=0, rtol=0
     )
     assert checkpoints.recognise(network.state_dict(), name) == name
+
+
+class Alpha(torch.nn.Module):
+    """A network whose inputs come in the order of `keys`, as ONNX has them."""
+
+    def __init__(self, network, keys):
+        super().__init__()
+        self.network, self.keys = network, keys
+
+    def forward(self, *planes):
+        return self.network(**dict(zip(self.keys, planes, strict=True))).alpha
+
+
+@pytest.mark.parametrize("name", [n for n in SMALLEST if "Not for ONNX" not in zoo.card(n).notes])
+@pytest.mark.filterwarnings("ignore")
+@torch.inference_mode()
+def test_it_exports_unless_the_card_says_why_not(name):
+    pytest.importorskip("onnx")
+    network, file = zoo.create(name), io.BytesIO()
+    network.refine_mode = "full"  # as bgmv2's card says
+    said = re.search(r"Exports with sides that are multiples of (\d+)", zoo.card(name).notes)
+    side = int(said[1]) if said else 64
+    inputs = feed(network.spec.needs, 1, side, side)
+    alpha = Alpha(network, tuple(inputs)).eval()
+    torch.onnx.export(alpha, tuple(inputs.values()), file, dynamo=False, opset_version=18)
+    assert file.tell() > zoo.card(name).parameters
 
 
 @pytest.mark.parametrize("name", [n for n in zoo.names() if zoo.card(n).weights])
