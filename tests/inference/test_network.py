@@ -154,7 +154,7 @@ def test_weights_rounded_once_give_what_autocast_gives():
 
 
 def test_alpha_in_bf16_is_within_four_levels():
-    """On a real photo with much to doubt; 99.9 % of its pixels. The aim is two levels: the card says where it is met."""
+    """On a real photo with much to doubt; 99.9 % of its pixels. The aim is two: the card says where it is met."""
     shipped = zoo.card("realtime").shipped
     if shipped is None or not shipped.is_file():
         pytest.skip("no weights come with the package")
