@@ -15,3 +15,8 @@ class UsageError(MatteError):
     """Arguments, recipes or files that do not fit together; nothing has been done yet (exit 2)."""
 
     exit_code = 2
+
+
+def reason(error: BaseException) -> str:
+    """What the system, or a library, says of `error`, in small letters, to end a sentence with."""
+    return str(getattr(error, "strerror", None) or error).rstrip(".").lower()

@@ -82,3 +82,14 @@ def parity():
         return Parity(checkpoint, arrays, meta["stride"])
 
     return load
+
+
+@pytest.fixture
+def one_thread():
+    """Networks so small compute faster in one thread than two agree on who does what."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
