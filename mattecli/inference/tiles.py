@@ -4,6 +4,10 @@ What a network takes beside the picture grows with the pixels that it sees; of c
 ones. A picture for which that is more than `BUDGET` is cut into the largest squares that keep below it. They overlap by
 a quarter: next to an inner edge, where a tile lacks what is round it, the neighbour alone counts, and between the two
 they are cross-faded. Known pixels need no tile.
+
+DIM's alpha depends on 221 pixels to each side, on the farther ones hardly: with the overlap of its tiles, which leaves
+it 132, random weights give the whole's alpha to 2e-5. GCA's attention and FBA's group norms see all of a tile at once,
+so that theirs are not those of the whole; the cross-fade hides where one becomes the other.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def start_encoder(network: nn.Module, recipe: Recipe) -> None:
             f"encoder names {recipe.encoder}, but {recipe.model} has no encoder with public ImageNet weights: "
             "leave the key out."
         )
-    tensors = checkpoints.read(Path(recipe.encoder), wrappers=(*checkpoints.WRAPPERS, "model"))
+    tensors = checkpoints.read(Path(recipe.encoder))
     try:
         if isinstance(encoder, swin.Swin):
             imagenet.refuse_larger(encoder, tensors)

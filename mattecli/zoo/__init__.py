@@ -47,7 +47,5 @@ def load(name: str, weights: str | Path | None = None, device: str | torch.devic
         weights = cache.find(about)
     if weights is None and about.parameters:
         raise UsageError(f"There are no weights of {name} here: {cache.remedy(about)}.")
-    network = about.build()
-    if weights is not None:
-        checkpoints.fit(network, checkpoints.read(Path(weights)), name=name, source=str(weights))
+    network = about.build() if weights is None else checkpoints.load(name, Path(weights))
     return network.to(device).eval()

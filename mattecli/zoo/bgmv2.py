@@ -166,7 +166,12 @@ class BGMv2(BGMv2Base):
 
     @staticmethod
     def own_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return dict(tensors)
+        """`tensors` with a refiner of kernel size 1, the released code's other choice, as the 3×3 one it equals."""
+        found = dict(tensors)
+        for key, value in tensors.items():
+            if key.startswith("refiner.") and value.shape[2:] == (1, 1):
+                found[key] = F.pad(value, (1, 1, 1, 1))
+        return found
 
     def forward(
         self,

@@ -44,9 +44,9 @@ class Kept:
 def folder() -> Path:
     """Where weights are kept. It need not be there yet."""
     if home := os.environ.get("MATTECLI_HOME"):
-        return Path(home).expanduser()
-    if caches := os.environ.get("XDG_CACHE_HOME"):
-        return Path(caches) / "mattecli"
+        return Path(home).expanduser().absolute()
+    if (caches := Path(os.environ.get("XDG_CACHE_HOME", ""))).is_absolute():  # its specification ignores others
+        return caches / "mattecli"
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "mattecli" / "Cache"
     if sys.platform == "darwin":
@@ -204,9 +204,7 @@ def _translate(name: str, file: Path, source: str) -> dict[str, Tensor]:
     """What `load` would give the network, under its own keys."""
     from mattecli.zoo import checkpoints
 
-    network = card(name).build()
-    checkpoints.fit(network, checkpoints.read(file, source), name=name, source=source)
-    return network.state_dict()
+    return checkpoints.load(name, file, source).state_dict()
 
 
 def _store(name: str, tensors: dict[str, Tensor], source: str, digest: str) -> Kept:

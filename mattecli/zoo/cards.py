@@ -58,6 +58,7 @@ _dim = partial(
     weights_licence="non-commercial (the port's)",
     terms="non-commercial",
     direct=True,
+    layers=True,
     layout="state_dict beside epoch and best_sad: conv1_1 … conv6_1, deconv6_1 … deconv1, refine_…",
 )
 _NO_UNPOOLING = "Not for ONNX: PyTorch's exporter does not take max_unpool2d."
@@ -255,6 +256,7 @@ CARDS = (
         weights_licence="non-commercial (Adobe's data)",
         terms="non-commercial",
         address="https://drive.google.com/file/d/1T_oiKDE_biWf2kqexMEN7ObWqtXAzbB1/view",
+        layers=True,
         layout="bare state_dict: encoder, decoder; weights before standardisation",
         notes="Gives foreground and background too. Not for ONNX as a whole: the distance to the trimap's regions is "
         "found by OpenCV; FBA.predict, the network proper, exports with sides that are multiples of 48.",

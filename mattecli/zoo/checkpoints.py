@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import pickle
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -19,13 +18,15 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mattecli import atomic
 from mattecli.errors import InputError, UsageError
 from mattecli.zoo import paddle, registry
 
 Tensors = dict[str, Tensor]
 
-WRAPPERS = ("state_dict", "model_state", "params")
-"""Names under which published files hold the table of tensors, beside epochs and optimisers."""
+WRAPPERS = ("state_dict", "model_state_dict", "model_state", "params", "ema", "model")
+"""Names under which files hold the table of tensors, beside epochs and optimisers. A training of ours has two, of which
+`ema` is the one that it validates."""
 
 _LENGTH = 8
 """A safetensors file begins with the length of its JSON header in eight bytes."""
@@ -95,6 +96,11 @@ def _read_pickle(path: Path, source: str, load: Callable[[BinaryIO], Any]) -> An
                 f"{source} holds objects that could run code, not only tensors, so it was not loaded; "
                 "take the file from its publisher, or save its state_dict alone."
             ) from error
+        if isinstance(error, RuntimeError) and "weights_only" in str(error):
+            raise UsageError(
+                f"{source} is no table of tensors but TorchScript, or a form of PyTorch's before 2017, which cannot be "
+                "read without running code; take the publisher's state_dict."
+            ) from error
         raise InputError(f"{source} is incomplete, broken or no checkpoint.") from error
 
 
@@ -112,17 +118,33 @@ def _unwrap(content: Any, source: str, wrappers: Sequence[str]) -> Tensors:
 
 
 def _strip(tensors: Tensors) -> Tensors:
-    """Without the prefix that DataParallel puts before every key."""
-    if all(key.startswith("module.") for key in tensors):
-        return {key.removeprefix("module."): value for key, value in tensors.items()}
+    """Without the prefix that DataParallel puts before every key, and what runs in it once more."""
+    while all(key.startswith("module.") for key in tensors):
+        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
     return tensors
 
 
-def fit(network: nn.Module, tensors: Tensors, *, name: str, source: str) -> None:
-    """Copy `tensors` into `network`; its `own_tensors` and `own_key`, if it has them, translate the official layout.
+def load(name: str, path: Path, source: str | None = None) -> nn.Module:
+    """The network called `name` with the tensors of the checkpoint at `path`, on the CPU, in training mode.
 
-    Two official keys of one tensor must agree. `name` is the network's name in the zoo and `source` the
-    file's, for messages. Raises `UsageError` where the file is of another network, or not whole.
+    It is built without values, which are drawn only where the file lacks some that the network can do without. Raises
+    as `read` and `fit` do; messages call the file `source`, if given.
+    """
+    source = source or str(path)
+    tensors, network = read(path, source), _hollow(name)
+    fit(network, tensors, name=name, source=source)
+    if any(value.is_meta for value in (*network.parameters(), *network.buffers())):
+        network = registry.card(name).build()
+        fit(network, tensors, name=name, source=source)
+    return network
+
+
+def fit(network: nn.Module, tensors: Tensors, *, name: str, source: str) -> None:
+    """Give `network`, on the CPU, copies of `tensors` in its own precision.
+
+    Its `own_tensors` and `own_key`, if it has them, translate the official layout. Two official keys of one tensor must
+    agree. `name` is the network's name in the zoo and `source` the file's, for messages. Raises `UsageError` where the
+    file is of another network, or not whole.
     """
     own = network.state_dict()
     found = rename(network, tensors, source)
@@ -138,7 +160,11 @@ def fit(network: nn.Module, tensors: Tensors, *, name: str, source: str) -> None
             raise UsageError(f"{source} does not fit {name}: {_summary(faults)}.")
         whose = f"those of {nearest}" if nearest else "of no network here"
         raise UsageError(f"{source} is no checkpoint of {name}: its keys are {whose}.")
-    network.load_state_dict(found)
+    copies = {
+        key: value.detach().to(own[key].dtype, copy=True, memory_format=torch.contiguous_format)
+        for key, value in found.items()
+    }
+    network.load_state_dict(copies, assign=True)
 
 
 def rename(network: nn.Module, tensors: Tensors, source: str) -> Tensors:
@@ -194,15 +220,22 @@ class _Hollow(TorchFunctionMode):
         given: dict[str, Any] = kwargs or {}
         name = getattr(func, "__name__", "")
         if name.endswith("_") and not name.endswith("__"):  # in place
-            return (*args, *given.values())[0]
+            goal = (*args, *given.values())[0]
+            if goal.is_meta:
+                return goal
         return func(*args, **(given | {"device": "meta"} if func is torch.empty else given))
+
+
+def _hollow(name: str) -> nn.Module:
+    """A network without the weights: what has values was computed, not drawn."""
+    with _Hollow():
+        return registry.card(name).build()
 
 
 @functools.cache
 def _bare(name: str) -> nn.Module:
-    """A network's keys and shapes, without the weights."""
-    with _Hollow():
-        return registry.card(name).build()
+    """A network's keys and shapes; one for all who ask."""
+    return _hollow(name)
 
 
 def _summary(faults: dict[str, list[str]]) -> str:
@@ -214,18 +247,10 @@ def _summary(faults: dict[str, list[str]]) -> str:
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> None:
-    """Write safetensors beside `path` and rename when whole. Metadata values other than strings become JSON.
+    """Write safetensors, whole or not at all. Metadata values other than strings become JSON.
 
     Raises `InputError` where the file cannot be written.
     """
     whole = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     about = {key: v if isinstance(v, str) else json.dumps(v) for key, v in (metadata or {}).items()}
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(serialize(whole, about))
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"Cannot write {path}: {error}.") from error
-    finally:
-        part.unlink(missing_ok=True)
+    atomic.write(path, serialize(whole, about))

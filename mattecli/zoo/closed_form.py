@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -34,12 +35,18 @@ CERTAINTY = 100.0
 
 
 class Solved(nn.Module):
-    """See the module's docstring. Any size; each picture of a batch is solved by itself."""
+    """See the module's docstring. Any size; each picture of a batch is solved by itself.
+
+    Raises `UsageError` where pymatting isn't installed.
+    """
 
     spec = Spec(size=native(), needs="trimap")
 
     def __init__(self, method: Literal["closed-form", "knn"]) -> None:
         super().__init__()
+        found = find_spec("pymatting")
+        if found is None or found.origin is None:  # a folder that pip left behind has none
+            raise UsageError(f"{method} is solved by pymatting, which isn't installed: pip install 'mattecli[trimap]'.")
         self.method = method
 
     def forward(
@@ -52,8 +59,8 @@ class Solved(nn.Module):
     ) -> Prediction:
         """image `[N, 3, H, W]` in [0, 1] and trimap `[N, 1, H, W]` → alpha `[N, 1, H, W]`, the trimap where that knows.
 
-        A trimap that knows nothing, or all, comes back as it is. Raises `UsageError` without a trimap or without
-        pymatting, `InputError` where the equations find no solution.
+        A trimap that knows nothing, or all, comes back as it is. Raises `UsageError` without a trimap, `InputError`
+        where the equations find no solution.
         """
         trimap = trimaps.required(trimap, self.method)
         alpha = torch.stack([self._matte(*pair) for pair in zip(image, trimap, strict=True)])
@@ -99,12 +106,7 @@ _SOLVERS: dict[str, Callable[[Map, Map], Map]] = {"closed-form": closed_form, "k
 
 
 def _pymatting() -> Any:
-    try:
-        pymatting = import_module("pymatting")
-    except ImportError as error:
-        raise UsageError(
-            "This matte is solved by pymatting, which isn't installed: pip install 'mattecli[trimap]'."
-        ) from error
+    pymatting = import_module("pymatting")
     # It prints what it tries on stdout, where mattes may go, and replacing sys.stdout would reach other threads.
     vars(import_module("pymatting.preconditioner.ichol"))["print"] = lambda *_: None
     return pymatting

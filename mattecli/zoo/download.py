@@ -15,10 +15,10 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import IO, TypedDict, cast
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, build_opener
+from urllib.request import Request, build_opener, getproxies, proxy_bypass
 
 import mattecli
-from mattecli.errors import InputError
+from mattecli.errors import InputError, reason
 
 Report = Callable[[int, int | None], None]
 """Told the bytes that are there and how many there will be, None where the server does not say."""
@@ -64,9 +64,7 @@ def fetch(address: str, part: Path, report: Report) -> None:
                     have += len(block)
                     report(have, total)
         except OSError as error:
-            raise InputError(
-                f"Cannot write {part}: {(error.strerror or str(error)).lower()}; the same command goes on from here."
-            ) from error
+            raise InputError(f"Cannot write {part}: {reason(error)}; the same command goes on from here.") from error
     if total is not None and have != total:
         raise _broken(address, f"{have:,} of {total:,} bytes came")
 
@@ -133,7 +131,8 @@ def _answer(address: str, have: int, validator: str | None) -> Iterator[HTTPResp
             with _answer(address, 0, None) as whole:
                 yield whole
             return
-        raise InputError(f"{address} cannot be had: the server answers {error.code} {error.reason}.") from error
+        answer = str(error.reason).partition("\n")[0].removesuffix(".")
+        raise InputError(f"{address} cannot be had: the server answers {error.code} {answer}.") from error
     except (OSError, HTTPException) as error:
         raise _broken(address, error) from error
     with response:
@@ -151,11 +150,22 @@ def _blocks(response: HTTPResponse, address: str) -> Iterator[bytes]:
         raise _broken(address, error) from error
 
 
-def _broken(address: str, reason: object) -> InputError:
-    if isinstance(reason, URLError):
-        reason = reason.reason
-    text = (reason.strerror or str(reason)) if isinstance(reason, OSError) else str(reason) or type(reason).__name__
-    return InputError(f"Cannot download {address} ({text}); try again later, what has come is kept.")
+def _broken(address: str, cause: object) -> InputError:
+    if isinstance(cause, URLError):
+        cause = cause.reason
+    text = (cause.strerror or str(cause)) if isinstance(cause, OSError) else str(cause) or type(cause).__name__
+    return InputError(
+        f"Cannot download {address} ({text}{_by_proxy(address)}); try again later, what has come is kept."
+    )
+
+
+def _by_proxy(address: str) -> str:
+    """What to add where a proxy is asked for `address`; without the user and password that may be in its own."""
+    request = Request(address)
+    proxy = getproxies().get(request.type)
+    if not proxy or proxy_bypass(request.host):
+        return ""
+    return f", asked of the proxy {proxy.rpartition('@')[2]}"
 
 
 def _total(response: HTTPResponse, have: int) -> int | None:

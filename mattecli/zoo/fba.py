@@ -142,7 +142,7 @@ class FBA(nn.Module):
         (6) Gaussians of the distance to background (3) and foreground (3), zero where there is none.
         """
         maps = self.encoder(torch.cat((colour, near, known), 1))
-        planes = self.decoder(maps, torch.cat((colour, image, known), 1)).float()
+        planes = self.decoder(maps, torch.cat((colour, image, known), 1)).to(image.dtype)
         return fuse_colours(image, planes[:, :1].clamp(0, 1), planes[:, 1:4].sigmoid(), planes[:, 4:].sigmoid())
 
     def objective(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:

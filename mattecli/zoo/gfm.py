@@ -13,6 +13,7 @@ Glance and focus after section 3 of the paper, as released:
 
 Traps: the encoder sees raw RGB of 0 to 255; classes are counted from the background (PP-Matting's from the
 foreground); what RIM joins is not bound to [0, 1]; the glance loss takes a softmax of what went through a sigmoid.
+Files of ft and of bt have the same layout: take the network that the file's name tells.
 """
 
 from __future__ import annotations
@@ -57,12 +58,9 @@ def share_of(share: float) -> SizeRule:
     """
 
     def rule(height: int, width: int, size: int | None = None) -> tuple[int, int]:
+        height, width = _shrunk(height, width, size or SHORTEST)
         if size is None:
-            scale = min(1, SHORTEST / min(height, width))
-            height, width = (int(int(side * scale) * share) for side in (height, width))
-        else:
-            scale = min(1, size / min(height, width))
-            height, width = round(height * scale), round(width * scale)
+            height, width = int(height * share), int(width * share)
         return _cut(height), _cut(width)
 
     return rule
@@ -73,8 +71,15 @@ def at_most_shortest(height: int, width: int, size: int | None = None) -> tuple[
 
     Nothing is enlarged.
     """
-    scale = min(1, min(size or SHORTEST, SHORTEST) / min(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
+    return _shrunk(height, width, min(size or SHORTEST, SHORTEST))
+
+
+def _shrunk(height: int, width: int, shortest: int) -> tuple[int, int]:
+    """A shorter side of at most `shortest`; of the longer, the authors keep whole pixels and drop the rest."""
+    shorter = min(height, width)
+    if shorter <= shortest:
+        return height, width
+    return height * shortest // shorter, width * shortest // shorter
 
 
 def _cut(side: int) -> int:

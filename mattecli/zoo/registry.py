@@ -26,7 +26,8 @@ class Card:
 
     `builder` is "module:callable" and `options` its keywords; `parameters` counts all that training learns. `address`
     is where the authors publish their weights: the file itself where `direct`, else a page for a browser. `sha256` is
-    that file's checksum, None where unknown; `layout` is how it is made and `terms` what may be done with it: anything,
+    that file's checksum, None where unknown; `layers` says that it learns from the layers that composed its images;
+    `layout` is how it is made and `terms` what may be done with it: anything,
     anything under the same licence (copyleft), or nothing commercial. `weights` is the file in `zoo/weights` that this
     project trained, None if it trained none.
     """
@@ -46,6 +47,7 @@ class Card:
     notes: str = ""
     weights: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    layers: bool = False
     layout: str = ""
 
     def build(self) -> nn.Module:
@@ -92,6 +94,13 @@ def card(name: str) -> Card:
     for entry in _table():
         if entry.name == name:
             return entry
-    near = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
-    hint = f"the nearest is {near[0]!r} (see `mattecli models`)" if near else f"there are {', '.join(names())}"
-    raise UsageError(f"There is no network called {name!r}; {hint}.")
+    near = ", ".join(map(repr, _nearest(name)))
+    nearest = f" the nearest {'are' if ',' in near else 'is'} {near}, and" if near else ""
+    raise UsageError(f"There is no network called {name!r};{nearest} `mattecli models` lists them all.")
+
+
+def _nearest(name: str) -> list[str]:
+    """At most three names: those that hold `name` as a part, then those that are written alike."""
+    name = name.lower()
+    holding = [known for known in names() if name in known]
+    return list(dict.fromkeys((*holding, *difflib.get_close_matches(name, names(), cutoff=0.5))))[:3]

@@ -35,7 +35,8 @@ def proximity(region: Tensor, deviations: Sequence[float]) -> Tensor:
     for planes, inside in zip(maps, region[:, 0].cpu().numpy(), strict=True):
         if inside.any():
             outside = (~inside).astype(np.uint8)
-            squared = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) ** 2
+            # whole numbers; OpenCV's last digit depends on where in memory the picture lies
+            squared = np.rint(cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) ** 2)
             planes[:] = [np.exp(-squared / (2 * deviation**2)) for deviation in deviations]
     return torch.from_numpy(maps).to(region.device)
 

@@ -14,14 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
-from typer.testing import CliRunner
 
 import mattecli
 from mattecli import zoo
-from mattecli.cli import app, models
+from mattecli.cli import models
 from mattecli.errors import UsageError
 from mattecli.zoo import cache, download, registry
-from tests.zoo.making import card
+from tests.zoo.making import card, run
 
 BLOCK = 1000
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -116,12 +115,6 @@ def publish(monkeypatch, address, **changes):
     )
     large = replace(tiny, name="large", options={"in_features": 61, "out_features": 60}, address=None)
     monkeypatch.setattr(registry, "_table", lambda: (replace(tiny, **changes), large))
-
-
-def run(*arguments):
-    result = CliRunner().invoke(app, ["models", *map(str, arguments)])
-    assert "Traceback" not in result.output and not isinstance(result.exception, Exception)
-    return result
 
 
 def refused(code, *arguments):
@@ -303,6 +296,11 @@ def test_a_servers_refusal(address, served, status):
     assert f"the server answers {status}" in refused(1, "pull", "tiny") and files() == []
 
 
+def test_a_redirect_in_a_circle(address, served):
+    served.moved = "nowhere"  # never the path that is asked for
+    assert "redirect" in refused(1, "pull", "tiny")
+
+
 def test_no_network(address, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -342,6 +340,18 @@ def test_the_proxy_variable_is_followed(address, served, weights, monkeypatch):
     monkeypatch.setenv("http_proxy", address.removesuffix("/tiny.pth"))
     assert run("pull", "tiny").exit_code == 0 and is_whole(weights)
     assert [path for path, _ in served.asked] == ["http://weights.invalid/tiny.pth"]
+
+
+def test_a_proxy_that_fails_is_named_without_its_password(address, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        proxy = f"127.0.0.1:{free.getsockname()[1]}"
+    publish(monkeypatch, "http://weights.invalid/tiny.pth")
+    monkeypatch.setenv("http_proxy", f"http://me:secret@{proxy}")
+    said = refused(1, "pull", "tiny")
+    assert f"asked of the proxy {proxy}" in said and "secret" not in said
+    monkeypatch.setenv("no_proxy", "weights.invalid")
+    assert "proxy" not in refused(1, "pull", "tiny")
 
 
 def test_two_at_once(address, served):

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -7,23 +5,18 @@ import torch.nn.functional as F
 
 from mattecli import zoo
 from mattecli.errors import UsageError
-from mattecli.mixing.batch import Batch, Label
+from mattecli.mixing.batch import Batch
 from mattecli.zoo.bgmv2 import BGMv2, BGMv2Base
 from mattecli.zoo.bgmv2_refiner import Refiner, published_scale, select
 from mattecli.zoo.spec import Prediction
+from tests.zoo.making import recorded_losses
 
-LOSSES = Path(__file__).parents[1] / "data" / "parity" / "losses_foreground.npz"
 ENCODERS = ("mobilenetv2", "resnet50", "resnet101")
 
 
 @pytest.fixture(scope="module")
 def reference(parity):
     return parity("bgmv2_refine_mobilenetv2")
-
-
-@pytest.fixture(scope="module")
-def tensors(reference):
-    return {key: torch.from_numpy(np.array(value)) for key, value in reference.checkpoint.items()}
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +113,26 @@ def test_blocks_equal_the_dense_refinement():
     torch.testing.assert_close(sparse.where(~where, 0), coarse.where(~where, 0), atol=1e-6, rtol=0)
 
 
+@torch.no_grad()
+def test_a_file_whose_refiner_has_kernel_size_1(tensors, tmp_path):
+    """Each pixel by itself: two 1×1 convolutions at half size, enlarged to the nearest, two at full size."""
+    point = {
+        k: v[..., 1:2, 1:2].clone() if k.startswith("refiner.conv") and v.ndim > 1 else v for k, v in tensors.items()
+    }
+    torch.save(point, tmp_path / "point.pth")
+    refiner = zoo.load("bgmv2-mobilenetv2", tmp_path / "point.pth").refiner
+    pair, half = torch.rand(2, 6, 32, 40), (16, 20)
+    hidden, alpha, residual = torch.rand(2, 32, 9, 11), torch.rand(2, 1, 9, 11), torch.rand(2, 3, 9, 11)
+
+    def layer(number, x):
+        return F.relu(getattr(refiner, f"bn{number}")(F.conv2d(x, point[f"refiner.conv{number}.weight"])))
+
+    x = torch.cat([F.interpolate(x, half, mode="bilinear") for x in (hidden, alpha, residual, pair)], 1)
+    x = layer(3, torch.cat((F.interpolate(layer(2, layer(1, x)), scale_factor=2), pair), 1))
+    expected = F.conv2d(x, point["refiner.conv4.weight"], point["refiner.conv4.bias"])
+    torch.testing.assert_close(refiner(pair, hidden, alpha, residual, None), expected, atol=1e-5, rtol=0)
+
+
 def test_selection():
     error = torch.tensor([0.0, 0.1, 0.9, 0.4]).view(1, 1, 2, 2)
     assert select(error, "sampling", 32, 0).flatten().tolist() == [False, False, True, True]
@@ -163,26 +176,12 @@ def test_wrong_use(network):
         network(torch.rand(1, 3, 66, 64), background=torch.rand(1, 3, 66, 64))
 
 
-def recorded():
-    with np.load(LOSSES) as archive:
-        arrays = {key: torch.from_numpy(np.asarray(archive[key])) for key in archive.files}
-    alpha = arrays["in/alpha"]
-    batch = Batch(
-        torch.zeros_like(arrays["in/fg"]),
-        alpha,
-        torch.ones_like(alpha),
-        torch.tensor([Label.MATTE] * 2),
-        foreground=arrays["in/fg"],
-    )
-    return arrays, batch
-
-
 def quarter(x):
     return F.interpolate(x, scale_factor=0.25, mode="area")
 
 
 def test_losses_equal_the_reference():
-    arrays, batch = recorded()
+    arrays, batch = recorded_losses("foreground")
     prediction = Prediction(arrays["in/pred"], arrays["in/pred_fg"], maps={"err": arrays["in/err"]})
     base = BGMv2Base().objective(prediction, batch)
     torch.testing.assert_close(sum(base.values()), arrays["out/bgmv2.base/total"], atol=1e-5, rtol=0)
@@ -197,7 +196,7 @@ def test_losses_equal_the_reference():
 
 
 def test_unknown_pixels_teach_nothing():
-    arrays, batch = recorded()
+    arrays, batch = recorded_losses("foreground")
     prediction = Prediction(arrays["in/pred"], arrays["in/pred_fg"], maps={"err": arrays["in/err"]})
     batch.known[..., 48:] = 0
     other = Batch(batch.image, batch.alpha.clone(), batch.known, batch.label, foreground=batch.foreground)
@@ -208,7 +207,7 @@ def test_unknown_pixels_teach_nothing():
 
 
 def test_without_a_foreground_its_term_is_left_out():
-    arrays, batch = recorded()
+    arrays, batch = recorded_losses("foreground")
     batch.foreground = None
     prediction = Prediction(arrays["in/pred"], arrays["in/pred_fg"], maps={"err": arrays["in/err"]})
     assert set(BGMv2Base().objective(prediction, batch)) == {"alpha", "gradient", "error"}

@@ -1,6 +1,5 @@
 import math
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,11 +14,6 @@ from mattecli.zoo.spec import Prediction
 @pytest.fixture(scope="module")
 def reference(parity):
     return parity("bisenetv2")
-
-
-@pytest.fixture(scope="module")
-def tensors(reference):
-    return {key: torch.from_numpy(np.array(value)) for key, value in reference.checkpoint.items()}
 
 
 @pytest.fixture(scope="module")

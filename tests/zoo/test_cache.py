@@ -9,13 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from typer.testing import CliRunner
 
 from mattecli import zoo
-from mattecli.cli import app
 from mattecli.errors import InputError, UsageError
 from mattecli.zoo import cache, checkpoints, registry
-from tests.zoo.making import card
+from tests.zoo.making import card, run
 
 
 @pytest.fixture(autouse=True)
@@ -43,18 +41,17 @@ def file(tmp_path):
     return tmp_path / "tiny.pth"
 
 
-def run(*arguments):
-    result = CliRunner().invoke(app, ["models", *map(str, arguments)])
-    assert "Traceback" not in result.output and not isinstance(result.exception, Exception)
-    return result
-
-
 def test_the_folder(monkeypatch, tmp_path):
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     assert cache.folder() == tmp_path / "home"
+    monkeypatch.setenv("MATTECLI_HOME", "weights")
+    assert cache.folder() == Path.cwd() / "weights"
     monkeypatch.delenv("MATTECLI_HOME")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     assert cache.folder() == tmp_path / "caches" / "mattecli"
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", "caches")  # its specification says to ignore what is not absolute
+    assert cache.folder() == tmp_path / ".cache" / "mattecli"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.delenv("LOCALAPPDATA", raising=False)
     for platform, place in {
@@ -110,7 +107,7 @@ def test_what_was_exported_can_be_imported(publish, file, home, tmp_path):
         ("tiny", "other.pth", 2, "other.pth is no checkpoint of tiny"),
         ("solved", "other.pth", 2, "solved needs no weights"),
         ("ours", "other.pth", 2, "weights of ours come with mattecli; name others with --weights FILE"),
-        ("tine", "other.pth", 2, "no network called 'tine'; the nearest is 'tiny'"),
+        ("tine", "other.pth", 2, "no network called 'tine'; the nearest is 'tiny', and"),
     ],
 )
 def test_what_cannot_be_imported(name, file, code, words, tmp_path, home, monkeypatch):

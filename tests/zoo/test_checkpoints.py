@@ -1,6 +1,5 @@
 import functools
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -13,16 +12,7 @@ from safetensors import safe_open
 from mattecli import zoo
 from mattecli.errors import InputError, UsageError
 from mattecli.zoo import checkpoints
-
-
-class Evil:
-    """Unpickled by a careless reader, this makes a folder."""
-
-    def __init__(self, trace):
-        self.trace = str(trace)
-
-    def __reduce__(self):
-        return os.mkdir, (self.trace,)
+from tests.zoo.making import Evil
 
 
 def torch_zip(content, path):
@@ -57,7 +47,14 @@ def test_a_score_of_numpys_beside_the_tensors(tmp_path, write):
 
 
 @pytest.mark.parametrize("write", [torch_zip, torch_legacy])
-@pytest.mark.parametrize("wrappers", [(), ("state_dict",), ("model_state",), ("params",), ("params", "state_dict")])
+@pytest.mark.parametrize(
+    "wrappers",
+    [
+        (),
+        *((name,) for name in ("state_dict", "model_state_dict", "model_state", "params", "ema", "model")),
+        *(("params", "state_dict"), ("model", "params"), ("state_dict", "model")),
+    ],
+)
 def test_wrappers_and_prefix_come_off(tmp_path, write, wrappers):
     content = {"module.a": torch.arange(3.0), "module.b": torch.ones(2, dtype=torch.float16)}
     for wrapper in wrappers:
@@ -66,6 +63,23 @@ def test_wrappers_and_prefix_come_off(tmp_path, write, wrappers):
     tensors = checkpoints.read(tmp_path / "x.pth")
     assert list(tensors) == ["a", "b"]
     assert tensors["a"].tolist() == [0, 1, 2] and tensors["b"].dtype == torch.float16
+
+
+def test_the_prefix_comes_off_as_often_as_it_is_there(tmp_path):
+    torch.save({"module.module.a": torch.ones(1)}, tmp_path / "x.pth")
+    assert list(checkpoints.read(tmp_path / "x.pth")) == ["a"]
+
+
+def test_of_a_training_of_ours_the_mean_weights_are_taken(tmp_path):
+    state = {"model": {"a": torch.zeros(1)}, "ema": {"a": torch.ones(1)}, "optimizer": {"state": {}}, "step": 3}
+    torch.save(state, tmp_path / "last.ckpt")
+    assert checkpoints.read(tmp_path / "last.ckpt")["a"] == 1
+
+
+@pytest.mark.parametrize("beside", [{"epoch": 3, "losses": [0.1]}, {"optimizer": {"state": {0: torch.ones(2)}}}])
+def test_what_training_left_beside_the_tensors_is_passed_over(tmp_path, beside):
+    torch.save({"a": torch.ones(1), **beside}, tmp_path / "x.pth")
+    assert list(checkpoints.read(tmp_path / "x.pth")) == ["a"]
 
 
 def test_the_prefix_stays_where_not_all_have_it():
@@ -96,7 +110,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(type(path), "write_bytes", full)
-    with pytest.raises(InputError, match="No space left"):
+    with pytest.raises(InputError, match="no space left"):
         checkpoints.save(path, {"a": torch.zeros(1)})
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
@@ -205,6 +219,39 @@ def test_faults_are_one_sentence(tmp_path):
         zoo.load("realtime", path)
     assert "does not fit realtime: 1 tensor missing (" + first + ")" in str(caught.value)
     assert "2 tensors unexpected (extra, …), 1 tensor of another shape (" + second + ")" in str(caught.value)
+
+
+def test_no_weights_are_drawn_only_to_be_replaced(tmp_path):
+    network = zoo.create("modnet")
+    checkpoints.save(tmp_path / "w.safetensors", network.state_dict())
+    before = torch.get_rng_state()
+    loaded = zoo.load("modnet", tmp_path / "w.safetensors")
+    assert torch.equal(torch.get_rng_state(), before)
+    for one, other in zip(network.named_parameters(), loaded.named_parameters(), strict=True):
+        assert one[0] == other[0] and torch.equal(one[1], other[1]) and other[1].requires_grad
+    for one, other in zip(network.named_buffers(), loaded.named_buffers(), strict=True):
+        assert one[0] == other[0] and torch.equal(one[1], other[1])
+
+
+def test_what_the_file_lacks_is_drawn(tmp_path):
+    """BiSeNetV2's auxiliary heads, where it was saved for inference."""
+    tensors = zoo.create("bisenetv2").state_dict()
+    torch.save({key: value for key, value in tensors.items() if not key.startswith("aux")}, tmp_path / "lean.pth")
+    for key, value in zoo.load("bisenetv2", tmp_path / "lean.pth").named_parameters():
+        assert value.isfinite().all()
+        assert value.std() > 0 if key.endswith("conv.weight") else key.startswith("aux") or value.equal(tensors[key])
+
+
+def test_a_network_shares_no_memory_with_the_file_or_itself(tmp_path):
+    """Saved tensors may be views of one another; trained, they must not change together."""
+    network = zoo.create("bgmv2-base-mobilenetv2")
+    tensors = network.state_dict()
+    one = torch.zeros(sum(value.numel() for value in tensors.values() if value.ndim == 1))
+    views = {key: one[: len(value)] if value.ndim == 1 else value for key, value in tensors.items()}
+    checkpoints.fit(network, views, name="bgmv2-base-mobilenetv2", source="x")
+    places = [value.untyped_storage().data_ptr() for value in network.state_dict().values()]
+    assert len(set(places)) == len(places)
+    assert one.untyped_storage().data_ptr() not in places
 
 
 def test_half_precision_and_absent_counters_load(tmp_path):

@@ -1,4 +1,5 @@
 import sys
+from importlib.machinery import ModuleSpec
 
 import cv2
 import numpy as np
@@ -74,15 +75,18 @@ def test_every_picture_of_a_batch_by_itself_in_its_own_precision(method):
 
 @methods
 def test_wrong_use(method, monkeypatch, tmp_path):
-    image, _, trimap = disc()
+    image, _, _ = disc()
     with pytest.raises(UsageError, match=f"{method} needs a trimap"):
         zoo.load(method)(image)
     torch.save({"weight": torch.rand(3)}, tmp_path / "w.pth")
     with pytest.raises(UsageError, match=f"no checkpoint of {method}: its keys are of no network here"):
         zoo.load(method, tmp_path / "w.pth")
     monkeypatch.setitem(sys.modules, "pymatting", None)
+    with pytest.raises(UsageError, match=rf"{method} is solved by pymatting, .*mattecli\[trimap\]"):
+        zoo.load(method)  # before the first of many photos
+    monkeypatch.setattr(closed_form, "find_spec", lambda name: ModuleSpec(name, None))  # a folder that pip left behind
     with pytest.raises(UsageError, match=r"mattecli\[trimap\]"):
-        zoo.load(method)(image, trimap=trimap)
+        zoo.load(method)
 
 
 def test_equations_without_solution_are_said(monkeypatch):

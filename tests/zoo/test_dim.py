@@ -1,29 +1,20 @@
-from pathlib import Path
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from mattecli import zoo
 from mattecli.errors import UsageError
-from mattecli.mixing.batch import Batch, Label
-from mattecli.zoo import checkpoints
 from mattecli.zoo.dim import DIM, published_size
 from mattecli.zoo.encoders import imagenet, vgg
 from mattecli.zoo.spec import Prediction
-
-LOSSES = Path(__file__).parents[1] / "data" / "parity" / "losses_trimap.npz"
+from tests.zoo.making import recorded_losses
 
 
 @pytest.fixture(scope="module")
 def reference(parity):
     return parity("dim_stage3")
-
-
-@pytest.fixture(scope="module")
-def tensors(reference):
-    return {key: torch.from_numpy(np.array(value)) for key, value in reference.checkpoint.items()}
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +85,6 @@ def test_official_keys_are_the_networks(network, tensors):
     assert {DIM.own_key(key) for key in tensors} == set(network.state_dict()) and len(tensors) == 50
 
 
-def test_a_foreign_file_is_refused(tmp_path):
-    checkpoints.save(tmp_path / "w.safetensors", zoo.create("modnet").state_dict())
-    with pytest.raises(UsageError, match="no checkpoint of dim-skip: its keys are those of modnet"):
-        zoo.load("dim-skip", tmp_path / "w.safetensors")
-
-
 def test_without_a_trimap_it_says_so(network):
     with pytest.raises(UsageError, match="DIM needs a trimap"):
         network(torch.rand(1, 3, 32, 32))
@@ -111,20 +96,9 @@ def test_other_sizes_are_refused(network):
 
 
 def recorded():
-    with np.load(LOSSES) as archive:
-        arrays = {key: torch.from_numpy(np.asarray(archive[key])) for key in archive.files}
-    alpha, foreground, background = (arrays[f"in/{name}"] for name in ("alpha", "fg", "bg"))
-    levels = arrays["in/trimap"].float()
-    batch = Batch(
-        image=alpha * foreground + (1 - alpha) * background,
-        alpha=(alpha * 255).round() / 255,  # the reference took bytes
-        known=torch.ones_like(alpha),
-        label=torch.tensor([Label.MATTE] * 2),
-        trimap=torch.where(levels == 128, 0.5, levels / 255),
-        foreground=foreground,
-        background=background,
-    )
-    return batch, arrays
+    arrays, batch = recorded_losses("trimap")
+    image = batch.alpha * batch.foreground + (1 - batch.alpha) * batch.background
+    return replace(batch, image=image, alpha=(batch.alpha * 255).round() / 255), arrays  # the reference took bytes
 
 
 def test_losses_equal_the_reference(network):

@@ -32,11 +32,6 @@ def reference(parity):
 
 
 @pytest.fixture(scope="module")
-def tensors(reference):
-    return {key: torch.from_numpy(np.array(value)) for key, value in reference.checkpoint.items()}
-
-
-@pytest.fixture(scope="module")
 def official(tensors, tmp_path_factory):
     path = tmp_path_factory.mktemp("e2ehim") / "him_swint.pth"
     torch.save(tensors, path)

@@ -11,9 +11,10 @@ import torch
 from mattecli import zoo
 from mattecli.errors import UsageError
 from mattecli.mixing.batch import Batch, Label
+from mattecli.zoo import checkpoints
 from mattecli.zoo.spec import infer
 
-LARGE = 45_000_000
+LARGE, HUGE = 45_000_000, 200_000_000
 
 
 def run():
@@ -31,7 +32,22 @@ RUN = run()
 
 SMALLEST = list({zoo.card(name).builder: name for name in reversed(RUN)}.values())
 
-UNREACHED = {"ppmatting-hrnet18": r"backbone\.stage4\.2\.fuse_layers\.[12]\."}
+
+def siblings():
+    """Of the others those with a choice that no smaller one of their builder has made, but for the huge ones."""
+    chosen, made = [], set()
+    for name in sorted(zoo.names(), key=lambda name: zoo.card(name).parameters):
+        card = zoo.card(name)
+        choices = {(card.builder, *choice) for choice in card.options.items()}
+        if name not in RUN and not choices <= made and card.parameters < HUGE:
+            chosen.append(name)
+        made |= choices
+    return chosen
+
+
+SIBLINGS = siblings()
+
+UNREACHED = {"mattecli.zoo.ppmatting:PPMatting": r"backbone\.stage4\.2\.fuse_layers\.[12]\."}
 """PP-Matting reads the finest and the coarsest of HRNet's four maps, so the way to the two between has no gradient."""
 
 
@@ -42,7 +58,12 @@ def name(request):
 
 @pytest.fixture(scope="module")
 def network(name):
-    """One at a time, its normalisations given statistics that are not the identity."""
+    """One at a time."""
+    return started(name)
+
+
+def started(name):
+    """`name`, its normalisations given statistics that are not the identity."""
     torch.manual_seed(0)
     made = zoo.create(name)
     for module in made.modules():
@@ -81,23 +102,42 @@ def test_the_card_is_true(any_name):
     assert runs, "nobody could run this network"
 
 
-@pytest.mark.parametrize("any_name", sorted(set(zoo.names()) - set(RUN)))
-def test_the_large_ones_fit_together(any_name):
-    """Shapes alone: these are siblings of what is run."""
+@pytest.mark.parametrize("any_name", sorted(set(zoo.names()) - set(RUN) - set(SIBLINGS)))
+def test_the_rest_fit_together(any_name):
+    """Shapes, and which parameters the outputs hang on, without values: these choose nothing of their own."""
     with torch.device("meta"):
-        network = zoo.create(any_name).eval()
+        network = zoo.create(any_name).train()
     network.refine_mode = "full"  # without values bgmv2 cannot choose
     inputs = {key: value.to("meta") for key, value in feed(network.spec.needs, 2, 64, 96).items()}
-    assert network(**inputs).alpha.shape == (2, 1, 64, 96)
+    prediction = network(**inputs)
+    assert prediction.alpha.shape == (2, 1, 64, 96)
+    sum(plane.sum() for plane in (prediction.alpha, *prediction.maps.values())).backward()
+    assert not [key for key, p in network.named_parameters() if p.grad is None]
+
+
+@pytest.mark.parametrize("sibling", SIBLINGS)
+def test_siblings_learn_and_take_batches_and_odd_photos(sibling):
+    """What the tests below ask of the others, smaller."""
+    made = started(sibling)
+    assert_gradients_reach(sibling, made, 32)
+    assert_a_batch_equals_its_pictures(made, 32, 64)
+    with torch.inference_mode():
+        height, width = made.spec.size(37, 91, 64)
+        assert infer(made, **feed(made.spec.needs, 1, height, width)).alpha.isfinite().all()
 
 
 def test_gradients_reach_every_parameter(name, network):
     learned(name)
+    assert_gradients_reach(name, network, 64)
+
+
+def assert_gradients_reach(name, network, side):
+    """The objective's, with two pictures of `side` pixels, each parameter that is not known for having none."""
     network.train()
-    inputs = feed(network.spec.needs, 2, 64, 64)
-    alpha = torch.zeros(2, 1, 64, 64)
-    alpha[..., 24:] = 0.5
-    alpha[..., 40:] = 1
+    inputs = feed(network.spec.needs, 2, side, side)
+    alpha = torch.zeros(2, 1, side, side)
+    alpha[..., 3 * side // 8 :] = 0.5
+    alpha[..., 5 * side // 8 :] = 1
     batch = Batch(
         image=inputs["image"],
         alpha=alpha,
@@ -105,8 +145,8 @@ def test_gradients_reach_every_parameter(name, network):
         label=torch.tensor([Label.MATTE] * 2),
         mask=(alpha > 0.5).float(),
         trimap=alpha,
-        foreground=torch.rand(2, 3, 64, 64),
-        background=torch.rand(2, 3, 64, 64),
+        foreground=torch.rand(2, 3, side, side),
+        background=torch.rand(2, 3, side, side),
     )
     # RVM's refiner has nothing to do at the picture's own size.
     options = {"downsample_ratio": 0.5} if name.startswith("rvm") else {}
@@ -116,17 +156,22 @@ def test_gradients_reach_every_parameter(name, network):
     assert all(term.ndim == 0 and term.isfinite() for term in terms.values())
     network.zero_grad()
     sum(terms.values()).backward()
-    reached = {key: p for key, p in network.named_parameters() if not re.match(UNREACHED.get(name, "$"), key)}
+    unreached = UNREACHED.get(zoo.card(name).builder, "$")
+    reached = {key: p for key, p in network.named_parameters() if not re.match(unreached, key)}
     # A bias before a normalisation has no effect, so its gradient may be nought but must be there.
     idle = [key for key, p in reached.items() if p.grad is None or not p.grad.isfinite().all()]
     assert not idle
     assert not [key for key, p in reached.items() if p.ndim > 1 and not p.grad.any()]
 
 
-@torch.inference_mode()
 def test_a_batch_of_two_equals_two_of_one(network):
+    assert_a_batch_equals_its_pictures(network, 64, 96)
+
+
+@torch.inference_mode()
+def assert_a_batch_equals_its_pictures(network, height, width):
     network.eval()
-    both = feed(network.spec.needs, 2, 64, 96)
+    both = feed(network.spec.needs, 2, height, width)
     together = network(**both).alpha
     for index in range(2):
         alone = network(**{key: value[index : index + 1] for key, value in both.items()}).alpha
@@ -146,8 +191,6 @@ def test_odd_photos_through_the_size_rule(network, photo):
 
 @torch.inference_mode()
 def test_saved_weights_come_back(name, network, tmp_path):
-    from mattecli.zoo import checkpoints
-
     learned(name)
     network.eval()
     checkpoints.save(tmp_path / "w.safetensors", network.state_dict())
@@ -156,6 +199,19 @@ def test_saved_weights_come_back(name, network, tmp_path):
         zoo.load(name, tmp_path / "w.safetensors")(**inputs).alpha, network(**inputs).alpha, atol=0, rtol=0
     )
     assert checkpoints.recognise(network.state_dict(), name) == name
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory):
+    path = tmp_path_factory.mktemp("foreign") / "w.safetensors"
+    checkpoints.save(path, zoo.create("modnet").state_dict())
+    return path
+
+
+@pytest.mark.parametrize("name", [n for n in SMALLEST if n != "modnet" and zoo.card(n).parameters])
+def test_a_foreign_file_is_refused(name, foreign):
+    with pytest.raises(UsageError, match=f"no checkpoint of {name}: its keys are those of modnet"):
+        zoo.load(name, foreign)
 
 
 class Alpha(torch.nn.Module):

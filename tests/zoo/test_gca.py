@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -7,24 +5,16 @@ import torch.nn.functional as F
 
 from mattecli import zoo
 from mattecli.errors import UsageError
-from mattecli.mixing.batch import Batch, Label
-from mattecli.zoo import checkpoints
 from mattecli.zoo.encoders import imagenet
 from mattecli.zoo.gca import GCA, Conv, Deconv, SpectralNorm
 from mattecli.zoo.guided_attention import GuidedAttention
 from mattecli.zoo.spec import Prediction
-
-LOSSES = Path(__file__).parents[1] / "data" / "parity" / "losses_trimap.npz"
+from tests.zoo.making import recorded_losses
 
 
 @pytest.fixture(scope="module")
 def reference(parity):
     return parity("gca")
-
-
-@pytest.fixture(scope="module")
-def tensors(reference):
-    return {key: torch.from_numpy(np.array(value)) for key, value in reference.checkpoint.items()}
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +86,6 @@ def test_official_keys_are_the_networks(network, tensors):
     assert GCA.own_key("decoder.conv2.weight") == "decoder.conv2.weight"
 
 
-def test_a_foreign_file_is_refused(tmp_path):
-    checkpoints.save(tmp_path / "w.safetensors", zoo.create("modnet").state_dict())
-    with pytest.raises(UsageError, match="no checkpoint of gca: its keys are those of modnet"):
-        zoo.load("gca", tmp_path / "w.safetensors")
-
-
 @torch.inference_mode()
 def test_odd_sizes_are_reflected_below_and_right(reference, network):
     image, trimap = (x[..., :50, :70] for x in inputs(reference, "image", "trimap"))
@@ -149,11 +133,7 @@ def test_attention_takes_features_from_where_the_image_is_alike():
 
 
 def test_loss_equals_the_reference(network):
-    with np.load(LOSSES) as archive:
-        arrays = {key: torch.from_numpy(np.asarray(archive[key])) for key in archive.files}
-    levels, alpha = arrays["in/trimap"].float(), arrays["in/alpha"]
-    trimap = torch.where(levels == 128, 0.5, levels / 255)
-    batch = Batch(alpha, alpha, torch.ones_like(alpha), torch.tensor([Label.MATTE] * 2), trimap=trimap)
+    arrays, batch = recorded_losses("trimap")
     prediction = Prediction(arrays["in/pred"], maps={"alpha": arrays["in/pred"]})
     terms = network.objective(prediction, batch)
     torch.testing.assert_close(terms, {"alpha": arrays["out/gca/rec"]}, atol=1e-6, rtol=1e-5)

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import pickle
 import struct
 import tarfile
@@ -14,18 +13,10 @@ import torch
 from typer.testing import CliRunner
 
 from mattecli.cli import app
-from mattecli.errors import InputError
+from mattecli.errors import InputError, UsageError
 from mattecli.training.checkpoint import Checkpoint
-
-
-class Evil:
-    """Unpickled by a careless reader, this makes a folder."""
-
-    def __init__(self, trace):
-        self.trace = str(trace)
-
-    def __reduce__(self):
-        return os.mkdir, (self.trace,)
+from mattecli.zoo import checkpoints
+from tests.zoo.making import Evil
 
 
 def torch_tar(content, path):
@@ -88,6 +79,16 @@ def test_training_checkpoints_run_nothing(tmp_path, kind):
     with pytest.raises(InputError, match=r"last\.ckpt is (not a|damaged or no) checkpoint of mattecli train"):
         Checkpoint.load(path)
     assert not trace.exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_only_running_code_could_read_is_said_to_be_so(tmp_path):
+    script, tar = tmp_path / "script.pt", tmp_path / "old.pth"
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), script)
+    torch_tar({"a": 1}, tar)
+    for path in (script, tar):
+        with pytest.raises(UsageError, match=rf"{path.name} is no table of tensors but TorchScript.*publisher"):
+            checkpoints.read(path)
 
 
 def safetensors(header, body=b""):

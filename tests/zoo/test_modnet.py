@@ -1,6 +1,3 @@
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,12 +5,11 @@ from hypothesis import strategies as st
 
 from mattecli import zoo
 from mattecli.errors import UsageError
-from mattecli.mixing.batch import Batch, Label
+from mattecli.mixing.batch import Batch
 from mattecli.zoo.encoders.mobilenetv2 import MobileNetV2, from_flat
 from mattecli.zoo.modnet import MODNet, published_size
 from mattecli.zoo.spec import Prediction
-
-LOSSES = Path(__file__).parents[1] / "data" / "parity" / "losses_modnet.npz"
+from tests.zoo.making import recorded_losses
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +18,10 @@ def reference(parity):
 
 
 @pytest.fixture(scope="module")
-def official(reference, tmp_path_factory):
+def official(tensors, tmp_path_factory):
     """The checkpoint as released: a bare state_dict under `module.`, the encoder in it twice."""
     path = tmp_path_factory.mktemp("modnet") / "modnet_photographic_portrait_matting.ckpt"
-    torch.save({key: torch.from_numpy(np.array(value)) for key, value in reference.checkpoint.items()}, path)
+    torch.save(tensors, path)
     return path
 
 
@@ -53,22 +49,15 @@ def test_the_official_file_lists_the_encoder_twice(reference, network):
     assert set(own) == set(network.state_dict())
 
 
-def test_two_copies_that_differ_are_refused(reference, tmp_path):
-    tensors = {key: torch.from_numpy(np.array(value)) for key, value in reference.checkpoint.items()}
+def test_two_copies_that_differ_are_refused(tensors, tmp_path):
     key = "module.lr_branch.backbone.model.features.0.0.weight"
-    tensors[key] = tensors[key] + 1
-    torch.save(tensors, tmp_path / "odd.ckpt")
+    torch.save(tensors | {key: tensors[key] + 1}, tmp_path / "odd.ckpt")
     with pytest.raises(UsageError, match="contradicts itself"):
         zoo.load("modnet", tmp_path / "odd.ckpt")
 
 
 def recorded():
-    with np.load(LOSSES) as archive:
-        arrays = {key: torch.from_numpy(np.asarray(archive[key])) for key in archive.files}
-    levels = arrays["in/trimap"]
-    trimap = torch.where(levels == 128, 0.5, levels / 255)
-    alpha = arrays["in/alpha"]
-    batch = Batch(arrays["in/img"], alpha, torch.ones_like(alpha), torch.tensor([Label.MATTE] * 2), trimap=trimap)
+    arrays, batch = recorded_losses("modnet")
     maps = {"semantic": arrays["in/semantic"], "detail": arrays["in/detail"]}
     truth = {name: arrays[f"out/modnet.supervised/{name}"] for name in ("semantic", "detail", "matte")}
     return Prediction(arrays["in/pred"], maps=maps), batch, truth

@@ -1,5 +1,4 @@
 import io
-import os
 import pickle
 
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 
 from mattecli.errors import InputError, UsageError
 from mattecli.zoo import checkpoints, paddle
+from tests.zoo.making import Evil
 
 ARRAYS = {
     "float32": np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 4),
@@ -47,16 +47,6 @@ def test_files_of_older_numpy(tmp_path):
     assert b"numpy._core.multiarray" in content
     path.write_bytes(content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
     assert torch.equal(checkpoints.read(path)["float64"], torch.from_numpy(ARRAYS["float64"]))
-
-
-class Evil:
-    """Unpickled by a careless reader, this makes a folder."""
-
-    def __init__(self, trace):
-        self.trace = str(trace)
-
-    def __reduce__(self):
-        return os.mkdir, (self.trace,)
 
 
 @pytest.mark.parametrize("protocol", [2, 4])

@@ -1,6 +1,5 @@
 import pickle
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,14 +7,12 @@ import torch
 
 from mattecli import zoo
 from mattecli.errors import UsageError
-from mattecli.mixing.batch import Batch, Label
 from mattecli.zoo import checkpoints
 from mattecli.zoo.encoders import imagenet
 from mattecli.zoo.encoders.hrnet import HRNet, from_paddle
 from mattecli.zoo.ppmatting import PPMatting
 from mattecli.zoo.spec import Prediction
-
-LOSSES = Path(__file__).parents[1] / "data" / "parity" / "losses_glance.npz"
+from tests.zoo.making import recorded_losses
 
 
 @pytest.fixture(scope="module")
@@ -145,18 +142,7 @@ def test_the_encoder_starts_from_public_weights():
 
 
 def recorded():
-    with np.load(LOSSES) as archive:
-        arrays = {key: torch.from_numpy(np.asarray(archive[key])) for key in archive.files}
-    levels, alpha = arrays["in/trimap"], arrays["in/alpha"]
-    batch = Batch(
-        arrays["in/img"],
-        alpha,
-        torch.ones_like(alpha),
-        torch.tensor([Label.MATTE] * 2),
-        trimap=torch.where(levels == 128, 0.5, levels / 255),
-        foreground=arrays["in/fg"],
-        background=arrays["in/bg"],
-    )
+    arrays, batch = recorded_losses("glance")
     maps = {"semantic": arrays["in/semantic_map"], "detail": arrays["in/detail"]}
     return arrays, Prediction(arrays["in/pred"], maps=maps), batch
 

@@ -1,6 +1,3 @@
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,13 +5,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mattecli import zoo
 from mattecli.errors import UsageError
-from mattecli.mixing.batch import Batch, Label
+from mattecli.mixing.batch import Batch
 from mattecli.zoo.encoders.imagenet import normalise
 from mattecli.zoo.rvm import RVM, published_ratio
 from mattecli.zoo.rvm_refiner import DeepGuidedFilter, FastGuidedFilter
 from mattecli.zoo.spec import Prediction
-
-LOSSES = Path(__file__).parents[1] / "data" / "parity" / "losses_foreground.npz"
+from tests.zoo.making import recorded_losses
 
 
 def shuffled(encoder="mobilenetv3", refiner="deep"):
@@ -190,6 +186,20 @@ def test_the_fast_filter_restores_what_is_linear_in_the_picture():
         torch.testing.assert_close(one[..., 1:-1, 1:-1], other[..., 1:-1, 1:-1], atol=2e-3, rtol=0)
 
 
+@torch.no_grad()
+def test_the_fast_filter_is_least_squares_in_each_window():
+    """In float64, from the differences to each window's mean; outside the picture all is zero."""
+    torch.manual_seed(0)
+    seen, target = torch.rand(1, 3, 9, 12).double(), torch.rand(1, 4, 9, 12).double()
+    guide = torch.cat((seen, seen.mean(1, keepdim=True)), 1)
+    x, y = (F.unfold(plane, 3, padding=1).view(4, 9, 9, 12) for plane in (guide, target))
+    dx, dy = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
+    slope = (dx * dy).mean(1) / (dx.square().mean(1) + 1e-5)
+    expected = slope * guide[0] + y.mean(1) - slope * x.mean(1)
+    found = torch.cat(FastGuidedFilter()(seen, seen, target[:, :3], target[:, 3:], seen), 1)
+    torch.testing.assert_close(found[0], expected, atol=1e-11, rtol=0)
+
+
 def test_gradient_reaches_the_refiner():
     network = RVM()
     prediction = network(torch.rand(2, 3, 64, 64), downsample_ratio=0.5)
@@ -198,22 +208,15 @@ def test_gradient_reaches_the_refiner():
 
 
 def recorded():
-    with np.load(LOSSES) as archive:
-        arrays = {key: torch.from_numpy(np.asarray(archive[key])) for key in archive.files}
+    arrays, batch = recorded_losses("foreground")
 
-    def clips(name):
+    def clips(planes):
         """Two clips of two frames, the second frame mirrored, all first frames first."""
-        return torch.cat((arrays[f"in/{name}"], arrays[f"in/{name}"].flip(3)))
+        return torch.cat((planes, planes.flip(-1)))
 
-    alpha = clips("alpha")
-    batch = Batch(
-        torch.zeros_like(clips("fg")),
-        alpha,
-        torch.ones_like(alpha),
-        torch.tensor([Label.MATTE] * 4),
-        foreground=clips("fg"),
-    )
-    return arrays, Prediction(clips("pred"), clips("pred_fg"), frames=2), batch
+    fields = ("image", "alpha", "known", "label", "foreground")
+    batch = Batch(**{name: clips(getattr(batch, name)) for name in fields})
+    return arrays, Prediction(clips(arrays["in/pred"]), clips(arrays["in/pred_fg"]), frames=2), batch
 
 
 def test_losses_equal_the_reference():

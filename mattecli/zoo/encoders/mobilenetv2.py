@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from mattecli.zoo.encoders.taps import tapped
+
 STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -80,12 +82,7 @@ class MobileNetV2(nn.Module):
         self.features = nn.Sequential(*features[: max(self.taps) + 1])
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        found = {}
-        for index, layer in enumerate(self.features):
-            x = layer(x)
-            if index in self.taps:
-                found[index] = x
-        return [found[tap] for tap in self.taps]
+        return tapped(self.features, x, self.taps)
 
 
 _FLAT = re.compile(r"(?<=features\.)(\d+)\.conv\.(\d)(?=\.)")

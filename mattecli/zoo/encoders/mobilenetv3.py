@@ -12,6 +12,8 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mattecli.zoo.encoders.taps import tapped
+
 BLOCKS = (
     (3, 16, 16, False, nn.ReLU, 1),
     (3, 64, 24, False, nn.ReLU, 2),
@@ -131,9 +133,4 @@ class MobileNetV3Large(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        found = {}
-        for index, layer in enumerate(self.features):
-            x = layer(x)
-            if index in self.taps:
-                found[index] = x
-        return [found[tap] for tap in self.taps]
+        return tapped(self.features, x, self.taps)

@@ -1,0 +1,11 @@
+"""What the tests of the published networks share."""
+
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def tensors(reference):
+    """The recorded checkpoint of the module's `reference`, as its authors' program would have it in memory."""
+    return {key: torch.from_numpy(np.array(value)) for key, value in reference.checkpoint.items()}
