@@ -7,7 +7,6 @@ a composite over a picture, without sound.
 from __future__ import annotations
 
 import itertools
-import os
 import tempfile
 import time
 from collections import deque
@@ -35,6 +34,7 @@ from mattecli.media.clips.planes.frame import Frame
 from mattecli.media.clips.reading.clip import Clip, open_clip
 from mattecli.media.clips.writing.codecs import encoding
 from mattecli.media.clips.writing.sink import Target, open_sink
+from mattecli.processors import processors
 
 T = TypeVar("T")
 
@@ -218,11 +218,6 @@ class _Bench:
         sink = open_sink(self._target, self._renderer.format, clip)
         summary = process(clip, matter, self._renderer, sink, report=watch)
         yield from range(summary.frames)
-
-
-def processors() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _there_and_back(items: Sequence[T], count: int) -> Iterator[T]:

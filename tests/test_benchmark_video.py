@@ -8,28 +8,15 @@ import av
 import cv2
 import numpy as np
 import pytest
-import torch
-from torch import nn
 from typer.testing import CliRunner
 
 from mattecli import benchmark_video, zoo
 from mattecli.benchmark_clip import make_clip, scene
 from mattecli.benchmark_video import Setting, bench_video
 from mattecli.cli import app
-from mattecli.zoo.spec import Prediction, Spec, long_side
+from tests.networks import Even
 
 STAGES = ["decode", "network", "render", "encode", "transcode", "network, eager", "end to end, eager", "end to end"]
-
-
-class Even(nn.Module):
-    spec = Spec(size=long_side(64, 8))
-
-    def __init__(self):
-        super().__init__()
-        self.level = nn.Parameter(torch.zeros(1))
-
-    def forward(self, image, **_):
-        return Prediction(torch.zeros_like(image[:, :1]) + self.level)
 
 
 @pytest.fixture(autouse=True)

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
-import sys
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mattecli.cli.clip_display import Display
+from mattecli.cli.clip_goal import (
+    STDOUT,
+    Kind,
+    check_behind,
+    checked_goal,
+    default_kind,
+    identity,
+    segments_of,
+    sink_for,
+    what_is_left,
+)
 from mattecli.cli.console import INTERRUPTED, complain, patiently
 from mattecli.cli.options import Align, Device, Precision, Size, Weights, tell_licence
 from mattecli.errors import UsageError
 
 if TYPE_CHECKING:
-    from mattecli.inference.clips import Summary
     from mattecli.inference.frames import Steady
-    from mattecli.media.clips.planes.frame import Format
-    from mattecli.media.clips.reading.camera import Camera
-    from mattecli.media.clips.reading.clip import Clip
-    from mattecli.media.clips.writing.sink import Sink
-
-Kind = Literal["composite", "cutout", "alpha", "foreground", "side-by-side"]
-STDOUT = "-"
-KEPT = (".mp4", ".m4v", ".mov", ".mkv")
-"""Suffixes that an output takes over from its input; .mp4 stands for all others."""
-TRANSPARENT = {".mov", ".webm", ".png", ".webp", ".tif", ".tiff", ".avif", ".exr"}
-TRANSPARENT_CODECS = ("prores", "vp9", "ffv1")
 
 
 def video(
@@ -133,7 +129,7 @@ def video(
     Reads what FFmpeg reads, turned upright. Length, every frame's time,
     sound, subtitles, chapters, metadata and colour stay what they are; what
     the new file can't hold is said. The name after --out tells the format:
-    .mp4, .mkv, .mov, .webm, .avi, or pictures such as out_%05d.png. Without
+    .mp4, .mkv, .mov, .webm, or pictures such as out_%05d.png. Without
     --bg a .mov (ProRes 4444), .webm (VP9) or .png gets the cutout with its
     transparency, the others get the alpha matte in grey, which editors take
     as a track matte.
@@ -179,12 +175,12 @@ def video(
         raise UsageError("--instances is for photos; of a clip, --pick N keeps one person, with a run for each.")
     to_stdout = STDOUT in (out, source if out is None else None)
     with Display(json=json, quiet=quiet, data_on_stdout=to_stdout) as display, display.errors():
-        kind = output or _kind(out, bg, codec)
-        _check_behind(kind, bg)
+        kind = output or default_kind(out, bg, codec)
+        check_behind(kind, bg)
         given = [text for text in (source, bg, background, trimap, mask) if text]
-        goal = _goal(source, out, kind, codec, given, overwrite)
+        goal = checked_goal(source, out, kind, codec, given, overwrite)
         since, until, rate = _seconds("--start", start), _seconds("--end", end), _rate(fps)
-        segments = _segments(goal) if resume else None
+        segments = segments_of(goal) if resume else None
 
         from mattecli.inference.behind import parse
         from mattecli.inference.clips import process
@@ -212,11 +208,11 @@ def video(
             shape = clip.format.height, clip.format.width
             tracker = Tracker(choice, clip.name, shape, segments / "picked.npz" if segments else None)
         renderer = Renderer(kind, clip.format, behind)
-        key = f"{_identity(source)} {kind} {bg} {start} {end} {model} {weights} {size} {stateless} {background}"
-        key += f" {trimap} {mask} {align} {pick}"
+        files = " ".join(identity(str(one)) for one in (source, bg, weights, background, trimap, mask))
+        key = f"{files} {kind} {start} {end} {model} {size} {stateless} {align} {pick}"
         if not quiet:
             tell_licence(model, weights)
-        sink = _open_sink(goal, renderer.format, clip, codec, quality, audio, hwaccel, segments, key)
+        sink = sink_for(goal, kind, renderer.format, clip, codec, quality, audio, hwaccel, segments, key)
         display.start(clip, f"{model} on {describe(matter)}", goal, sink)
         steady: Steady = "delay" if stateless else "state"
         leaves_nothing = discard or resume
@@ -233,104 +229,8 @@ def video(
         )
         display.done(goal, summary)
     if summary.interrupted:
-        complain(_what_is_left(goal, summary, discard, segments))
+        complain(what_is_left(goal, summary, discard, segments))
         raise typer.Exit(INTERRUPTED)
-
-
-def _kind(out: str | None, bg: str | None, codec: str) -> Kind:
-    """Composites where there is something behind, else cutouts where the file can hold them, else mattes."""
-    if bg is not None:
-        return "cutout" if bg == "transparent" else "composite"
-    suffix = Path(out or "").suffix.lower()
-    if codec == "auto":
-        return "cutout" if suffix in TRANSPARENT else "alpha"
-    return "cutout" if codec in TRANSPARENT_CODECS and suffix != ".mp4" else "alpha"
-
-
-def _check_behind(kind: Kind, bg: str | None) -> None:
-    behind = None if bg == "transparent" else bg
-    if kind == "composite" and behind is None:
-        raise UsageError("--output composite needs --bg COLOUR, IMAGE, VIDEO or blur[:R].")
-    if behind is not None and kind not in ("composite", "side-by-side"):
-        raise UsageError(f"--bg {bg} goes behind composites; leave it out, or --output {kind}.")
-
-
-def _goal(source: str, out: str | None, kind: Kind, codec: str, given: list[str], overwrite: bool) -> str:
-    """Where to write: a path, `-` or `camera`. Raises UsageError where that would destroy a file."""
-    from mattecli.media.clips.writing import naming
-    from mattecli.media.clips.writing.codecs import CODECS
-    from mattecli.media.clips.writing.virtual_camera import NAME, camera_device
-
-    if out is None and source == "-":
-        out = STDOUT
-    if out is None and source.startswith("webcam"):
-        out = NAME
-    if out is None:
-        fitting = CODECS[codec].suffixes if codec in CODECS else KEPT
-        usual = (".mov",) if kind == "cutout" else (Path(source).suffix.lower(), *KEPT)
-        suffix = next((one for one in usual if one in fitting and one in (*KEPT, ".mov")), fitting[0])
-        out = str(naming.beside(source, kind.replace("side-by-side", "beside"), suffix))
-    if out == STDOUT and sys.stdout.isatty():
-        raise UsageError("This would print a clip to the terminal; name a file with -o, or send it to a player.")
-    if out != STDOUT and not camera_device(out)[0]:
-        naming.check_goal(Path(out), given, overwrite)
-    return out
-
-
-def _segments(goal: str) -> Path:
-    """The hidden folder in which the work of a run can be found again."""
-    if goal == STDOUT or goal.split(":")[0] == "camera":
-        raise UsageError("--resume needs a file to go on with; name one with -o.")
-    path = Path(goal)
-    return path.with_name(f".{path.name}.segments")
-
-
-def _identity(source: str) -> str:
-    """By which another clip of the same name is told."""
-    path = Path(source)
-    if not path.is_file():
-        return source
-    facts = path.stat()
-    return f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns}"
-
-
-def _open_sink(
-    goal: str,
-    format: Format,
-    clip: Clip | Camera,
-    codec: str,
-    quality: int | None,
-    audio: Literal["copy", "none"],
-    hwaccel: str,
-    segments: Path | None,
-    key: str,
-) -> Sink:
-    from mattecli.media.clips.writing.sink import Target, open_sink
-    from mattecli.media.clips.writing.virtual_camera import VirtualCamera, camera_device
-
-    is_camera, device = camera_device(goal)
-    if is_camera:
-        return VirtualCamera(device, format, clip)
-    target = Target(None if goal == STDOUT else Path(goal), codec, quality, audio, hwaccel)
-    return open_sink(target, format, clip, segments=segments, key=key)
-
-
-def _what_is_left(goal: str, summary: Summary, discard: bool, segments: Path | None) -> str:
-    """A sentence for who pressed Ctrl-C."""
-    if segments and discard:
-        shutil.rmtree(segments, ignore_errors=True)
-    elif segments and not segments.exists():
-        return "interrupted before a segment was whole; nothing was written."
-    elif segments:
-        return "interrupted; the same command goes on from the last whole segment."
-    if discard or not summary.frames:
-        return "interrupted; nothing was written."
-    if goal == STDOUT:
-        return f"interrupted; {summary.duration:.1f} s were written."
-    if goal.split(":")[0] == "camera":
-        return "interrupted; the camera is off."
-    first = f"interrupted; {goal} holds the first {summary.duration:.1f} s and plays"
-    return f"{first}; only a run with --resume can be gone on with."
 
 
 def _seconds(option: str, text: str | None) -> float | None:

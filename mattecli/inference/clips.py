@@ -7,9 +7,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mattecli.errors import InputError
+from av.error import FFmpegError
+
+from mattecli.errors import InputError, reason
 from mattecli.inference import pipeline
 from mattecli.inference.coarse import Coarse
+from mattecli.inference.cuts import LEAD
 from mattecli.inference.frames import Steady, follow
 from mattecli.inference.guidance.clips import FrameHinting
 from mattecli.inference.guidance.hints import NOTHING, Hints
@@ -71,12 +74,12 @@ def process(
     Any other exception, of whatever stage, leaves no file and goes on from here.
     """
     size = seen_size(matter, clip.format)
+    ahead, lead = (0, 0) if clip.live else (AHEAD, LEAD)
     way: _OnHost | _OnDevice
     if suits(matter) and hint is None and tracker is None:
-        ahead = 0 if clip.live else AHEAD
-        way = _OnDevice(OnDevice(matter, renderer, clip.format, size, steady=steady, ahead=ahead))
+        way = _OnDevice(OnDevice(matter, renderer, clip.format, size, steady=steady, ahead=ahead, lead=lead))
     else:
-        way = _OnHost(matter, renderer, size, steady, hint, tracker)
+        way = _OnHost(matter, renderer, size, steady, lead, hint, tracker)
     job = _Job(clip, way, sink, tracker)
     stages = {"decode": job.decode, "network": way.network, "encode": job.encode}
     try:
@@ -114,11 +117,12 @@ class _OnHost:
         renderer: Renderer,
         size: tuple[int, int],
         steady: Steady,
+        lead: int,
         hint: FrameHinting | None,
         tracker: Tracker | None,
     ) -> None:
         self._matter, self._renderer, self._size = matter, renderer, size
-        self._steady, self._hint, self._tracker = steady, hint, tracker
+        self._steady, self._lead, self._hint, self._tracker = steady, lead, hint, tracker
 
     def look(self, frame: Frame) -> _Seen:
         assert frame.view is not None
@@ -131,6 +135,7 @@ class _OnHost:
             seen,
             lambda one: one.picture,
             steady=self._steady,
+            lead=self._lead,
             hint=lambda one: one.hints,
             select=self._selected,
         )
@@ -223,10 +228,9 @@ class _Job:
                 self.sink.close()
         except BaseException as error:
             self.sink.abort()
-            if isinstance(error, OSError) and error.errno != errno.EPIPE:  # who reads what we write may stop
-                why = (error.strerror or str(error)).lower()
+            if isinstance(error, OSError | FFmpegError) and error.errno != errno.EPIPE:  # who reads it may stop
                 rest = "its whole segments stay" if self._done_until is not None else "nothing is left of it"
-                raise InputError(f"The output can't be written: {why}; {rest}.") from error
+                raise InputError(f"The output can't be written: {reason(error)}; {rest}.") from error
             raise
         finally:
             self.holding.discard("encode")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -11,6 +13,10 @@ from numpy.typing import NDArray
 
 from mattecli.inference.guided import Picture
 
+Item = TypeVar("Item")
+
+LEAD = 8
+"""Frames that a network with memory rehearses at the beginning of a scene."""
 LONG_SIDE = 64
 """Pixels of the pictures compared; small enough for noise and details to be gone."""
 BLOCK, REACH = 12, 6
@@ -56,6 +62,49 @@ class Cuts:
                 break
         self._usual.append(found)
         return found < least
+
+
+@dataclass(frozen=True)
+class Take(Generic[Item]):
+    """A frame for a network with memory.
+
+    `begins`: a scene begins with it. `forgets`: what is remembered is of another scene. `rehearses`: it comes once
+    more, and only then its matte counts.
+    """
+
+    frame: Item
+    begins: bool = False
+    forgets: bool = False
+    rehearses: bool = False
+
+
+def takes(frames: Iterable[Item], begins: Callable[[Item], bool], lead: int = LEAD) -> Iterator[Take[Item]]:
+    """`frames` in their order; before each that `begins` a scene, up to `lead` of those after it, backwards.
+
+    So the first matte of a scene is as settled as those that follow. One more than `lead` frames of a scene are taken
+    before one of them is given.
+    """
+    opening: list[Item] = []
+    for frame in frames:
+        if begins(frame):
+            yield from _opened(opening)
+            opening = [frame]
+        elif opening:
+            opening.append(frame)
+        else:
+            yield Take(frame)
+        if len(opening) > lead:
+            yield from _opened(opening)
+            opening = []
+    yield from _opened(opening)
+
+
+def _opened(scene: Sequence[Item]) -> Iterator[Take[Item]]:
+    last = len(scene) - 1
+    for place in range(last, 0, -1):
+        yield Take(scene[place], forgets=place == last, rehearses=True)
+    for place, frame in enumerate(scene):
+        yield Take(frame, begins=place == 0, forgets=last == 0)
 
 
 def likeness(before: NDArray[Any], after: NDArray[Any]) -> float:

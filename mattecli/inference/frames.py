@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mattecli.errors import UsageError
 from mattecli.inference.coarse import Coarse
-from mattecli.inference.cuts import Cuts
+from mattecli.inference.cuts import LEAD, Cuts, takes
 from mattecli.inference.guidance.hints import NOTHING, Hints
 from mattecli.inference.guided import Floats, Picture
 
@@ -32,6 +32,7 @@ def follow(
     view: Callable[[Item], Picture],
     *,
     steady: Steady = "state",
+    lead: int = LEAD,
     hint: Callable[[Item], Hints] = lambda _: NOTHING,
     select: Callable[[Item, Coarse, bool], Coarse] = lambda item, coarse, begins: coarse,
 ) -> Iterator[tuple[Item, Coarse]]:
@@ -41,8 +42,9 @@ def follow(
     `hint` what the network is told beside it, of that size. `select` makes of a frame's answer, and of whether a scene
     begins there, what counts of it. `steady` says how flicker is kept away:
 
-    - "state": the network remembers the frames before, and forgets them at a cut or a new size; a network without
-      memory is smoothed as by "delay".
+    - "state": the network remembers the frames before, and forgets them at a cut or a new size; there it sees the next
+      `lead` frames first, backwards (0: none, for what may not wait). A network without memory is smoothed as by
+      "delay".
     - "delay": where the frames before and after agree and this one does not, it takes their mean (MODNet, Ke et al.
       2022). Each matte comes a frame late; those beside a cut stay as they are.
     - "none": each frame alone.
@@ -52,7 +54,7 @@ def follow(
     if steady not in get_args(Steady):
         raise UsageError(f"--steady {steady} is unknown; choose {', '.join(get_args(Steady))}.")
     remember = steady == "state" and matter.spec.recurrent
-    steps = _steps(matter, frames, view, hint, select, remember)
+    steps = _steps(matter, frames, view, hint, select, lead if remember else None)
     if steady == "none" or remember:
         return ((step.frame, step.coarse) for step in steps)
     return _smoothed(steps)
@@ -74,14 +76,16 @@ def _steps(
     view: Callable[[Item], Picture],
     hint: Callable[[Item], Hints],
     select: Callable[[Item, Coarse, bool], Coarse],
-    remember: bool,
+    lead: int | None,
 ) -> Iterator[_Step[Item]]:
+    """`lead` None: nothing is remembered."""
     cuts, state = Cuts(), None
-    for frame in frames:
-        rgb, hints = view(frame), hint(frame)
-        begins = cuts.begins(rgb)
-        coarse, state = matter.step(rgb, state if remember and not begins else None, hints)
-        yield _Step(frame, hints, select(frame, coarse, begins), begins)
+    looks = ((frame, view(frame), hint(frame)) for frame in frames)
+    for take in takes(looks, lambda look: cuts.begins(look[1]), lead or 0):
+        frame, rgb, hints = take.frame
+        coarse, state = matter.step(rgb, None if take.forgets or lead is None else state, hints)
+        if not take.rehearses:
+            yield _Step(frame, hints, select(frame, coarse, take.begins), take.begins)
 
 
 def _smoothed(steps: Iterator[_Step[Item]]) -> Iterator[tuple[Item, Coarse]]:

@@ -20,6 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mattecli import atomic
 from mattecli.inference.coarse import Coarse
 from mattecli.inference.guided import Floats
 from mattecli.inference.instances import Choice
@@ -125,9 +126,8 @@ class Tracker:
         while self._tracks and self._tracks[0].pts <= pts:
             track = self._tracks.popleft()
         if stays and track and self._memory:
-            new = self._memory.with_suffix(".new.npz")
-            np.savez_compressed(new, **vars(track))
-            new.replace(self._memory)
+            with atomic.replacing(self._memory) as part, part.open("wb") as file:
+                np.savez_compressed(file, **vars(track))
 
 
 def _saved(memory: Path) -> Track:

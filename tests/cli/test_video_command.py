@@ -13,9 +13,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-import torch
 from rich.console import Console
-from torch import nn
 from typer.testing import CliRunner
 
 from mattecli import zoo
@@ -26,20 +24,8 @@ from mattecli.cli.video import _rate, _seconds
 from mattecli.errors import UsageError
 from mattecli.inference import instances
 from mattecli.inference.pipeline import Progress
-from mattecli.zoo.spec import Prediction, Spec, long_side
 from tests.media.clips.making import make_clip
-
-
-class Red(nn.Module):
-    spec = Spec(size=long_side(64, 8))
-
-    def __init__(self):
-        super().__init__()
-        self.offset = nn.Parameter(torch.zeros(1))
-
-    def forward(self, image, **_):
-        slope = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, *image.shape[-2:])
-        return Prediction(image[:, :1], maps={"slope": slope, "intercept": 0 * image[:, :1]})
+from tests.networks import Red
 
 
 @pytest.fixture
@@ -116,6 +102,17 @@ def test_pictures_in_and_out(folder):
         assert container.streams.video[0].average_rate == 24 and container.streams.video[0].frames == 3
     assert run("clip.mp4", "-o", "cut_%03d.png").code == 2
     assert run("cut_%03d.png", "-o", "cut_%03d.png", "--overwrite").code == 2
+
+
+def test_mattes_hold_alpha_in_exr_too(folder):
+    """Whose numbers are light elsewhere."""
+    for pattern in ("a_%d.exr", "a_%d.png"):
+        assert run("clip.mp4", "-o", pattern, "--output", "alpha", "--end", "0.04").code == 0
+    with av.open("a_1.exr") as container:
+        picture = next(container.decode(video=0))
+    planes = [np.frombuffer(plane, np.float16 if plane.line_size < 4 * 96 else np.float32) for plane in picture.planes]
+    expected = cv2.imread("a_1.png")[..., 0] / 255
+    assert all(np.abs(plane.reshape(64, -1)[:, :96] - expected).max() < 0.005 for plane in planes)
 
 
 def test_stdin_to_stdout(folder):
@@ -279,6 +276,18 @@ def test_a_run_that_can_be_gone_on_with(folder, monkeypatch):
     assert run("slow.mp4", "-o", "x.mp4", "--resume").code == 0
     assert files(folder) == ["clip.mp4", "slow.mp4", "x.mp4"] and facts("x.mp4")[2] == 9
     assert run("clip.mp4", "-o", "-", "--resume").code == 2
+
+
+def test_a_background_that_changed_is_another_setting(folder, monkeypatch):
+    make_clip(folder / "slow.mp4", 9, rate=Fraction(1, 10))
+    arguments = ["slow.mp4", "-o", "x.mp4", "--resume", "--bg", "beach.png"]
+    cv2.imwrite("beach.png", np.zeros((8, 8, 3), np.uint8))
+    with monkeypatch.context() as patch:
+        interrupt(patch, 4)
+        assert run(*arguments).code == 130
+    cv2.imwrite("beach.png", np.full((9, 9, 3), 200, np.uint8))
+    other = run(*arguments)
+    assert other.code == 2 and "other settings" in other.err
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="a system without signals between threads")

@@ -10,8 +10,6 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from mattecli.errors import InputError, UsageError
 from mattecli.inference import clips, pipeline
@@ -26,21 +24,9 @@ from mattecli.inference.tracking import Tracker
 from mattecli.media.clips.planes.frame import Colour, Format, Frame
 from mattecli.media.clips.reading.clip import open_clip
 from mattecli.media.clips.writing.sink import Target, open_sink
-from mattecli.zoo.spec import Prediction, Spec, long_side
+from mattecli.zoo.spec import Prediction
 from tests.media.clips.making import make_clip, rgb_of
-
-
-class Even(nn.Module):
-    """The same alpha everywhere, or the plate's red where it needs one."""
-
-    def __init__(self, alpha=0.0, needs="image"):
-        super().__init__()
-        self.spec = Spec(size=long_side(64, 8), needs=needs)
-        self.alpha = nn.Parameter(torch.tensor(alpha))
-
-    def forward(self, image, *, trimap=None, background=None, state=None):
-        alpha = torch.zeros_like(image[:, :1]) + self.alpha
-        return Prediction(alpha if background is None else background[:, :1])
+from tests.networks import Even
 
 
 @pytest.fixture(autouse=True)
@@ -184,6 +170,20 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path, done, rest):
     sink = Full(open_sink(Target(tmp_path / "out" / "x.mp4"), clip.format, clip))
     sink.done_until = done
     with pytest.raises(InputError, match=f"no space left on device; {rest}"):
+        run(None, None, clip=clip, sink=sink)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_the_muxer_refuses_is_a_sentence_too(tmp_path, monkeypatch):
+    make_clip(tmp_path / "in.mp4")
+    clip = open_clip(str(tmp_path / "in.mp4"))
+    sink = open_sink(Target(tmp_path / "out" / "x.mp4"), clip.format, clip)
+
+    def refuse():
+        raise av.ArgumentError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(sink, "close", refuse)
+    with pytest.raises(InputError, match="can't be written: invalid argument; nothing is left of it"):
         run(None, None, clip=clip, sink=sink)
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -29,14 +29,24 @@ def alphas(network, frames, **options):
 
 
 def test_the_network_remembers(remembering):
-    assert alphas(remembering, [picture(0.8)] * 3) == pytest.approx([0.4, 0.6, 0.7], abs=0.01)
+    assert alphas(remembering, [picture(0.8)] * 3, lead=0) == pytest.approx([0.4, 0.6, 0.7], abs=0.01)
 
 
 def test_it_forgets_at_cuts_and_new_sizes(remembering):
     cut = [picture(0.8)] * 3 + [picture(0.8, scene=1)] * 2
-    assert alphas(remembering, cut) == pytest.approx([0.4, 0.6, 0.7, 0.4, 0.6], abs=0.01)
+    assert alphas(remembering, cut, lead=0) == pytest.approx([0.4, 0.6, 0.7, 0.4, 0.6], abs=0.01)
     turned = [picture(0.8)] * 2 + [picture(0.8).transpose(1, 0, 2)] * 2
-    assert alphas(remembering, turned) == pytest.approx([0.4, 0.6, 0.4, 0.6], abs=0.01)
+    assert alphas(remembering, turned, lead=0) == pytest.approx([0.4, 0.6, 0.4, 0.6], abs=0.01)
+
+
+def test_a_scene_begins_with_what_is_remembered_of_its_next_frames(remembering):
+    assert alphas(remembering, [picture(0.8)] * 4, lead=2) == pytest.approx([0.7, 0.75, 0.775, 0.7875], abs=0.01)
+    cut = [picture(0.4)] * 2 + [picture(0.8, scene=1)] * 2  # of a short scene all frames, and none of the next
+    assert alphas(remembering, cut, lead=2) == pytest.approx([0.3, 0.35, 0.6, 0.7], abs=0.01)
+    assert alphas(remembering, [picture(0.8)], lead=2) == pytest.approx([0.4], abs=0.01)
+    assert alphas(remembering, [picture(red) for red in (0.0, 0.4, 0.8)], lead=1) == pytest.approx(
+        [0.1, 0.25, 0.525], abs=0.01
+    )
 
 
 @pytest.mark.parametrize("steady", ["none", "delay"])
@@ -61,13 +71,16 @@ def test_frames_come_back_as_they_came(red):
 
 
 def test_frames_are_taken_one_by_one(remembering, red):
-    for network, late in ((remembering, 0), (red, 1)):
+    for network, lead, expected in (
+        (remembering, 0, [1, 2, 3]),
+        (remembering, 2, [3, 3, 3]),
+        (remembering, 1, [2, 2, 3]),
+        (red, 2, [2, 3, 4]),
+    ):
         taken = []
         clip = (taken.append(number) or picture(0.5) for number in range(5))
-        answers = follow(Matter(network, "cpu"), clip, lambda rgb: rgb)
-        for number in range(3):
-            next(answers)
-            assert len(taken) == number + 1 + late
+        answers = follow(Matter(network, "cpu"), clip, lambda rgb: rgb, lead=lead)
+        assert [len(taken) for _ in range(3) if next(answers)] == expected
 
 
 @pytest.mark.parametrize("guides", [True, False])
@@ -185,7 +198,7 @@ def test_alphas_of_a_clip_at_its_size(red, remembering, dtype):
     assert [alpha.shape for alpha in still] == [(90, 150)] * 3
     assert [alpha.mean() for alpha in still] == pytest.approx([0.8] * 3, abs=0.01)
     moving = Matter(remembering, "cpu").frames(frames)
-    assert [alpha.mean() for alpha in moving] == pytest.approx([0.4, 0.6, 0.7], abs=0.01)
+    assert [alpha.mean() for alpha in moving] == pytest.approx([0.7, 0.75, 0.775], abs=0.01)
 
 
 def test_clips_of_what_is_no_picture_are_refused(red):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mattecli.inference.behind import Blur
-from mattecli.inference.cuts import LONG_SIDE, Cuts
+from mattecli.inference.cuts import LEAD, LONG_SIDE, Cuts, takes
 from mattecli.inference.frames import Steady
 from mattecli.inference.guided import Picture
 from mattecli.inference.network import Matter
@@ -32,7 +32,7 @@ FEWEST_ROWS = 4
 
 
 class Turn(NamedTuple):
-    """A frame to send, its picture, the frame that comes out (None: none), whether a scene begins with the first."""
+    """A frame to send, its picture, the frame that comes out (None: none), whether the first begins anew."""
 
     sent: Frame
     picture: Picture
@@ -44,7 +44,8 @@ class OnDevice:
     """Makes what `matter` (by `frames.follow`, `steady`) and `renderer` make of a clip's frames, which have `form`.
 
     `size` is `(height, width)` at which the network sees them. So many frames are sent `ahead` of the one that is
-    waited for: 0 for a live source. `number` is the type that levels are computed in.
+    waited for, and `lead` is that of `frames.follow`: both 0 for a live source. `number` is the type that levels are
+    computed in.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class OnDevice:
         *,
         steady: Steady = "state",
         ahead: int = AHEAD,
+        lead: int = LEAD,
         number: torch.dtype | None = None,
     ) -> None:
         device = matter.device
@@ -70,6 +72,7 @@ class OnDevice:
         else:
             step = Delayed(matter, eye, composer)
         self._late, self._ahead = step.late, ahead
+        self._lead = lead if steady == "state" and matter.spec.recurrent else 0
         self._lane = Streams(step, device) if device.type == "cuda" else Direct(step, device)
         self._behind = None if blur is not None else behind
         self._uploaded: tuple[list[Plane], Tensor] | None = None
@@ -110,10 +113,13 @@ class OnDevice:
 
     def _turns(self, seen: Iterable[tuple[Frame, Picture]]) -> Iterator[Turn]:
         cuts, last = Cuts(), None
-        for frame, picture in seen:
-            begins = cuts.begins(picture) or last is None
+        for take in takes(seen, lambda one: cuts.begins(one[1]), self._lead):
+            frame, picture = take.frame
+            if take.rehearses:
+                yield Turn(frame, picture, None, take.forgets)
+                continue
             made = frame if not self._late else last.sent if last else None
-            last = Turn(frame, picture, made, begins)
+            last = Turn(frame, picture, made, take.forgets)
             yield last
         if self._late and last:
             yield Turn(last.sent, last.picture, last.sent, begins=True)

@@ -5,8 +5,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from mattecli import zoo
 from mattecli.errors import InputError, UsageError
@@ -17,20 +15,9 @@ from mattecli.inference.network import Matter
 from mattecli.inference.rendering import Renderer
 from mattecli.media.clips.reading.clip import open_clip
 from mattecli.media.clips.writing.sink import Target, open_sink
-from mattecli.zoo.spec import Prediction, Spec, long_side, native
+from mattecli.zoo.spec import long_side, native
 from tests.media.clips.making import make_clip
-
-
-class Half(nn.Module):
-    """alpha is 0.5 wherever it is not told; `needs` a trimap or nothing."""
-
-    def __init__(self, needs, size):
-        super().__init__()
-        self.spec = Spec(size=size, needs=needs)
-        self.level = nn.Parameter(torch.tensor(0.5))
-
-    def forward(self, image, *, trimap=None, background=None, state=None):
-        return Prediction(torch.zeros_like(image[:, :1]) + self.level)
+from tests.networks import Even
 
 
 @pytest.fixture
@@ -62,7 +49,7 @@ def matted(network, trimap=None, mask=None):
 @pytest.mark.parametrize("name", ["closed-form", "half"])
 def test_known_regions_are_exact_in_every_frame(folder, name):
     cv2.imwrite("t.png", thirds())
-    network = zoo.create(name) if name == "closed-form" else Half("trimap", native())
+    network = zoo.create(name) if name == "closed-form" else Even(0.5, "trimap", native())
     alphas = matted(network, trimap="t.png")
     assert len(alphas) == 8
     for alpha in alphas:
@@ -72,7 +59,7 @@ def test_known_regions_are_exact_in_every_frame(folder, name):
 
 def test_a_network_that_sees_less_keeps_what_is_far_from_the_edge(folder):
     cv2.imwrite("t.png", thirds())
-    for alpha in matted(Half("trimap", long_side(48, 8)), trimap="t.png"):
+    for alpha in matted(Even(0.5, "trimap", long_side(48, 8)), trimap="t.png"):
         assert (alpha[:, :24] == 0).all() and (alpha[:, 66:] == 255).all()
 
 
@@ -81,7 +68,7 @@ def test_numbered_trimaps_go_frame_by_frame(folder, rate):
     make_clip(folder / "clip.mp4", rate=rate)
     for index in range(8):
         cv2.imwrite(f"t_{index}.png", thirds(shift=4 * (index % 2)))
-    for index, alpha in enumerate(matted(Half("trimap", native()), trimap="t_%d.png")):
+    for index, alpha in enumerate(matted(Even(0.5, "trimap", native()), trimap="t_%d.png")):
         shift = 4 * (index % 2)
         assert (alpha[:, : 30 + shift] == 0).all() and (alpha[:, 60 + shift :] == 255).all() and alpha[9, 45] == 128
 
@@ -89,7 +76,7 @@ def test_numbered_trimaps_go_frame_by_frame(folder, rate):
 def test_a_part_of_a_clip_goes_with_the_same_part_of_its_trimaps(folder):
     for index in range(8):
         cv2.imwrite(f"t_{index}.png", thirds(shift=index))
-    matter = Matter(Half("trimap", native()), "cpu")
+    matter = Matter(Even(0.5, "trimap", native()), "cpu")
     with open_clip("clip.mp4", start=0.12) as clip:
         hint = for_frames("half", matter, "clip.mp4", clip, trimap="t_%d.png", start=0.12)
         found = [np.flatnonzero(hint(frame, 64, 96).trimap[9] == 0.5)[0] for frame in clip]
@@ -101,7 +88,7 @@ def test_a_mask_keeps_what_is_near(folder, size):
     levels = np.zeros(size, np.uint8)
     levels[:, : size[1] // 3] = 255
     cv2.imwrite("m.png", levels)
-    for alpha in matted(Half("image", long_side(64, 8)), mask="m.png"):
+    for alpha in matted(Even(0.5, "image", long_side(64, 8)), mask="m.png"):
         assert (abs(alpha[:, :30].astype(int) - 128) <= 1).all() and (alpha[:, 50:] == 0).all()
 
 
@@ -111,7 +98,7 @@ def test_a_mask_makes_the_trimap_of_networks_that_need_one(folder):
         if index < 4:  # the subject leaves
             cv2.circle(levels, (48, 32), 24, 255, -1)
         cv2.imwrite(f"m_{index}.png", levels)
-    alphas = matted(Half("trimap", native()), mask="m_%d.png")
+    alphas = matted(Even(0.5, "trimap", native()), mask="m_%d.png")
     for alpha in alphas[:4]:
         assert alpha[32, 48] == 255 and alpha[32, 48 - 24] == 128 and alpha[2, 2] == 0
     assert not np.any(alphas[4:])
@@ -122,7 +109,7 @@ def test_auto_follows_what_the_default_network_finds(folder, red, monkeypatch):
     default = Matter(red, "cpu")
     monkeypatch.setattr(hinting_frames, "Matter", lambda device: default)
     with open_clip("clip.mp4") as clip:
-        hint = for_frames("half", Matter(Half("trimap", native()), "cpu"), "clip.mp4", clip, trimap="auto")
+        hint = for_frames("half", Matter(Even(0.5, "trimap", native()), "cpu"), "clip.mp4", clip, trimap="auto")
         for frame in clip:
             trimap = hint(frame, 64, 96).trimap
             assert trimap.shape == (64, 96) and set(np.unique(trimap)) <= {0, 0.5, 1} and (trimap == 0.5).any()
@@ -145,7 +132,7 @@ def test_what_can_be_told_before_work_is(folder, needs, trimap, mask, sentence):
     cv2.imwrite("small.png", thirds(size=(32, 48)))
     cv2.imwrite("white.png", np.full((64, 96), 255, np.uint8))
     make_clip(folder / "other.mp4", 2, size=(32, 96))
-    matter = Matter(Half(needs, native()), "cpu")
+    matter = Matter(Even(0.5, needs, native()), "cpu")
     with open_clip("clip.mp4") as clip, pytest.raises(UsageError, match=sentence):
         for_frames("half", matter, "clip.mp4", clip, trimap=trimap, mask=mask)
 
@@ -154,17 +141,17 @@ def test_a_frame_of_which_nothing_is_known_is_told_by_its_time(folder):
     for index in range(8):
         cv2.imwrite(f"t_{index}.png", thirds() if index < 5 else np.full((64, 96), 128, np.uint8))
     with pytest.raises(InputError, match=r"All is unknown in t_%d\.png at 0\.20 s"):
-        matted(Half("trimap", native()), trimap="t_%d.png")
+        matted(Even(0.5, "trimap", native()), trimap="t_%d.png")
 
 
 def test_a_plate_and_a_mask_go_together(folder):
     cv2.imwrite("p.png", np.full((64, 96, 3), (0, 0, 51), np.uint8))
     cv2.imwrite("m.png", thirds())
-    matter = Matter(Half("background", long_side(48, 8)), "cpu")
+    matter = Matter(Even(0.5, "background", long_side(48, 8)), "cpu")
     with open_clip("clip.mp4") as clip:
         told = {"mask": "m.png", "background": "p.png"}
         hints = for_frames("half", matter, "clip.mp4", clip, **told)(next(iter(clip)), 32, 48)
-        assert for_frames("half", Matter(Half("image", native()), "cpu"), "clip.mp4", clip) is None
+        assert for_frames("half", Matter(Even(0.5, "image", native()), "cpu"), "clip.mp4", clip) is None
         with pytest.raises(UsageError, match="half needs to see the scene"):
             for_frames("half", matter, "clip.mp4", clip, mask="m.png")
     assert hints.trimap is None and hints.region.shape == (32, 48) and (hints.background == (51, 0, 0)).all()

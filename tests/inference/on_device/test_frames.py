@@ -84,9 +84,10 @@ def test_hdr_pictures_reach_the_network():
 def test_state_is_carried_and_forgotten_at_cuts():
     form, matter = Format(72, 128), matter_of(Counting())
     frames = scenes(form, [3, 4, 2])
-    made = run(on_device(matter, Renderer("alpha", form), form), frames)
-    counts = [(float(frame.planes[0].mean()) - 16) / 219 * 10 for frame in made]
-    np.testing.assert_allclose(counts, [1, 2, 3, 1, 2, 3, 4, 1, 2], atol=0.05)
+    for lead, expected_counts in ((0, [1, 2, 3, 1, 2, 3, 4, 1, 2]), (8, [3, 4, 5, 4, 5, 6, 7, 2, 3])):
+        made = run(on_device(matter, Renderer("alpha", form), form, lead=lead), frames)
+        counts = [(float(frame.planes[0].mean()) - 16) / 219 * 10 for frame in made]
+        np.testing.assert_allclose(counts, expected_counts, atol=0.05)
     check(made, expected(matter, Renderer("alpha", form), frames, "state"))
     stateless = run(on_device(matter, Renderer("alpha", form), form, steady="none"), frames)
     check(stateless, expected(matter, Renderer("alpha", form), frames))

@@ -14,11 +14,11 @@ from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
-from mattecli.errors import InputError, UsageError
+from mattecli.errors import InputError, UsageError, reason
 from mattecli.media.clips.planes.frame import Frame
 from mattecli.media.clips.reading.camera import Camera, camera_number
 from mattecli.media.clips.reading.decoding import Decoding
-from mattecli.media.clips.reading.opening import Source, errors_of, find_source, reason
+from mattecli.media.clips.reading.opening import Source, errors_of, find_source
 from mattecli.media.clips.reading.pictures import Pictures
 from mattecli.media.clips.reading.sequence import Sequence
 from mattecli.media.clips.reading.timing import Part
@@ -103,7 +103,9 @@ class Clip:
             self._decoded = reel.pictures()
             first, self._part.first = self._find_first()
             self._found: tuple[VideoFrame, int] | None = (first, self._part.first)
-            self._pictures = Pictures(first, reel.turn, codec=reel.codec, aspect=reel.aspect, crop=reel.crop)
+            self._pictures = Pictures(
+                first, reel.turn, codec=reel.codec, aspect=reel.aspect, crop=reel.crop, said=reel.said
+            )
         except BaseException:
             self.close()
             raise

@@ -16,8 +16,9 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from mattecli.errors import reason
 from mattecli.media.clips.reading.deinterlacing import Deinterlacer
-from mattecli.media.clips.reading.opening import Source, best_video, container_crop, reason
+from mattecli.media.clips.reading.opening import Source, best_video, container_crop
 from mattecli.media.clips.reading.orientation import Turn, turn_of
 from mattecli.media.clips.reading.timing import Chunks, Clock, Part
 
@@ -35,7 +36,8 @@ class Decoding:
     meanwhile.
 
     seconds, frames: of the whole source, None where unknown. origin: the time of its beginning in seconds. turn: what
-    makes its pictures upright, where they don't say it themselves, known with the first of them.
+    makes its pictures upright, where they don't say it themselves, known with the first of them. said: the container's
+    tags of colour.
     What can't be decoded is skipped; `notes` says so afterwards. Raises what `Source.open` raises, RuntimeError where
     `hwaccel` isn't for this codec, and InputError where there is no video.
     """
@@ -126,6 +128,8 @@ class Decoding:
         self._decoder.thread_type = "SLICE" if self.live else "AUTO"
         self.codec = str(self._decoder.name)
         self.time_base = video.time_base or Fraction(1, 90000)
+        context = video.codec_context
+        self.said = context.colorspace, context.color_primaries, context.color_trc, context.color_range
         self.aspect, self.crop = video.sample_aspect_ratio, container_crop(self.container, video)
         start = self.container.start_time
         self.origin = Fraction(0) if start is None else Fraction(start, av.time_base)

@@ -18,7 +18,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from mattecli.errors import InputError, UsageError
+from mattecli.errors import InputError, UsageError, reason
 from mattecli.media.clips.reading.sequence import Sequence, find_sequence
 
 RATE = Fraction(25)
@@ -131,11 +131,6 @@ def errors_of(source: Source) -> Iterator[None]:
         ) from error
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{source.name} can't be opened: {reason(error)}.") from error
-
-
-def reason(error: BaseException) -> str:
-    """What the system says of `error`, in small letters."""
-    return str(getattr(error, "strerror", None) or error).rstrip(".").lower()
 
 
 def _stdin(rate: Fraction | None) -> Source:

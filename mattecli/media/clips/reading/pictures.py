@@ -39,6 +39,7 @@ from mattecli.media.clips.planes.swscale import FULL, LIMITED, levels, picture_o
 from mattecli.media.clips.reading.orientation import Turn, turn_of
 
 UNKNOWN = 2
+UNTAGGED = (UNKNOWN, UNKNOWN, UNKNOWN, 0)
 PRIMARIES = {1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 22}
 TRANSFERS = {1, *range(4, 19)}
 SRGB = 13
@@ -56,6 +57,8 @@ LIMITED_GREY = {"h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp9"}
 
 Crop = tuple[int, int, int, int]
 """Left, right, top, bottom, in pixels as stored."""
+Tags = tuple[int, int, int, int]
+"""Codes of matrix, primaries, transfer and range."""
 
 
 class Pictures:
@@ -72,14 +75,15 @@ class Pictures:
         codec: str = "",
         aspect: Fraction | None = None,
         crop: Crop = (0, 0, 0, 0),
+        said: Tags = UNTAGGED,
     ) -> None:
         self.notes: list[str] = []
-        self._codec = codec
+        self._codec, self._said = codec, said
         told = turn_of(first)
         self._turn = told if turn is None or any(told) else turn
         self._crop = _cropper(first, crop)
         self._converter, self._viewer, self._lock = VideoReformatter(), VideoReformatter(), threading.Lock()
-        self._colour, note = colour_of(self._crop(first), codec)
+        self._colour, note = colour_of(self._crop(first), codec, said)
         picture = self._prepare(first)
         self._kind, self._size = _kind(picture), (picture.width, picture.height)
         self._target, chroma, depth, alpha = _target(picture, self._turn)
@@ -96,7 +100,7 @@ class Pictures:
         """Planes are read-only where they are the decoder's own memory."""
         key = bool(picture.key_frame)
         picture = self._prepare(picture)
-        colour = self._colour if _kind(picture) == self._kind else colour_of(picture, self._codec)[0]
+        colour = self._colour if _kind(picture) == self._kind else colour_of(picture, self._codec, self._said)[0]
         planes = [self._turn(plane) for plane in levels(self._convert(picture, colour))]
         return Frame(self.format, planes, pts, duration, time_base, partial(self._view, picture, colour), passing, key)
 
@@ -137,16 +141,19 @@ class Pictures:
         return np.asarray(self._turn(rgb), np.uint8)
 
 
-def colour_of(picture: VideoFrame, codec: str = "") -> tuple[Colour, str]:
+def colour_of(picture: VideoFrame, codec: str = "", said: Tags = UNTAGGED) -> tuple[Colour, str]:
     """What the picture's levels mean, and a sentence where that can only be taken for something near.
 
+    What its own tags leave open, those that the container `said` tell.
     Untagged, and with codes that are wrong or reserved: BT.709 from 720 lines (or 1280 columns) up, BT.601 below,
     BT.2020 with its primaries; limited range, but full for RGB and what only pictures use.
     """
-    primaries = picture.color_primaries if picture.color_primaries in PRIMARIES else UNKNOWN
-    transfer = picture.color_trc if picture.color_trc in TRANSFERS else UNKNOWN
+    own = (picture.colorspace, picture.color_primaries, picture.color_trc, picture.color_range)
+    matrix, primaries, transfer, span = (b if a == none else a for a, b, none in zip(own, said, UNTAGGED, strict=True))
+    primaries = primaries if primaries in PRIMARIES else UNKNOWN
+    transfer = transfer if transfer in TRANSFERS else UNKNOWN
     high = picture.height >= 720 or picture.width >= 1280
-    rgb, matrix, note = _is_rgb(picture), picture.colorspace, ""
+    rgb, note = _is_rgb(picture), ""
     if rgb or matrix not in LUMA:
         if not rgb and matrix in ODD_MATRICES:
             note = f"Its colours are coded as {ODD_MATRICES[matrix]}, which can't be converted exactly."
@@ -156,8 +163,8 @@ def colour_of(picture: VideoFrame, codec: str = "") -> tuple[Colour, str]:
         primaries = {1: 1, 7: 7, 9: 9, 5: 5}.get(matrix, 5 if picture.height in (288, 576) else 6)
     if transfer == UNKNOWN:
         transfer = SRGB if rgb else {1: 1, 7: 7, 9: 14}.get(matrix, 6)
-    full = rgb or picture.format.name.startswith("yuvj") or picture.color_range == FULL
-    if _is_grey(picture) and picture.color_range not in (LIMITED, FULL):
+    full = rgb or picture.format.name.startswith("yuvj") or span == FULL
+    if _is_grey(picture) and span not in (LIMITED, FULL):
         full = codec not in LIMITED_GREY
     return Colour(matrix, primaries, transfer, full), note
 

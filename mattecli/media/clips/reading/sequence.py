@@ -30,7 +30,7 @@ class Sequence:
 
     container = video = None
     live, hint, seekable, exact = False, "", True, True
-    origin, aspect, crop, turn = Fraction(0), Fraction(1), (0, 0, 0, 0), Turn()
+    origin, aspect, crop, turn, said = Fraction(0), Fraction(1), (0, 0, 0, 0), Turn(), (2, 2, 2, 0)
 
     def __init__(self, name: str, files: dict[int, Path], rate: Fraction) -> None:
         self.name, self.rate, self.time_base = name, rate, 1 / rate

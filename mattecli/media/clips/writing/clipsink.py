@@ -11,7 +11,7 @@ from av.video.stream import VideoStream
 
 from mattecli.errors import InputError, UsageError
 from mattecli.media.clips.planes.frame import Format, Frame
-from mattecli.media.clips.writing.codecs import Encoding, quieten
+from mattecli.media.clips.writing.codecs import Encoding, open_encoder
 from mattecli.media.clips.writing.goal import Goal
 from mattecli.media.clips.writing.muxing import Origin, Output
 from mattecli.media.clips.writing.packing import Packer, tag
@@ -25,7 +25,7 @@ class ClipSink:
     ) -> None:
         self.encoder = made.words
         self._clip, self._packer, self._done = clip, Packer(format, made), False
-        self._stamps = (_Steps if suffix == ".avi" else _Stamps)(clip.time_base, clip.rate)
+        self._stamps = _Stamps(clip.time_base, clip.rate)
         self._output = Output(goal, suffix, self._stamps.time_base)
         try:
             self._stream = self._add_stream(made, clip)
@@ -33,12 +33,7 @@ class ClipSink:
         except BaseException:
             self._output.discard()
             raise
-        self._notes = made.notes + self._output.notes
-
-    @property
-    def notes(self) -> list[str]:
-        """A sentence for everything that is not as it was in the clip."""
-        return self._notes + self._stamps.notes
+        self.notes = made.notes + self._output.notes
 
     def write(self, frame: Frame) -> None:
         """Raises OSError as the system gave it (a full disk); then nothing is left behind."""
@@ -78,7 +73,6 @@ class ClipSink:
             self._output.container.mux(packet)
 
     def _add_stream(self, made: Encoding, clip: Origin) -> VideoStream:
-        quieten()
         form = made.format
         stream = self._output.container.add_stream(made.encoder, clip.rate, dict(made.options))
         assert isinstance(stream, VideoStream)
@@ -89,7 +83,7 @@ class ClipSink:
         tag(context, form.colour)
         self._output.name_codec(stream, made.tag)
         try:
-            context.open()
+            open_encoder(context)
         except FFmpegError as error:
             size = f"{form.width}x{form.height} pixels ({made.pixels})"
             raise UsageError(f"{made.words}: it doesn't take {size}; choose another codec or size.") from error
@@ -101,7 +95,6 @@ class _Stamps:
 
     def __init__(self, time_base: Fraction, rate: Fraction) -> None:
         self.time_base, self._rate = time_base, rate
-        self.notes: list[str] = []
         self.last: int | None = None
         self._first: int | None = None
         self._decoded: int | None = None
@@ -110,7 +103,7 @@ class _Stamps:
     def stamp(self, frame: Frame) -> int:
         """In `time_base`."""
         length = frame.duration * frame.time_base or 1 / self._rate
-        self.last = self._place(frame.pts * frame.time_base / self.time_base)
+        self.last = round(frame.pts * frame.time_base / self.time_base)
         self._first = self.last if self._first is None else self._first
         self._durations[self.last] = max(1, round(length / self.time_base))
         return self.last
@@ -124,19 +117,3 @@ class _Stamps:
         known = packet.dts is not None and 2 * self._first - self.last <= packet.dts <= packet.pts
         dts = packet.dts if known and packet.dts is not None else packet.pts
         packet.dts = self._decoded = dts if self._decoded is None else max(dts, self._decoded + 1)
-
-    def _place(self, exact: Fraction) -> int:
-        return round(exact)
-
-
-class _Steps(_Stamps):
-    """Stamps at a steady rate, for AVI, which knows no other: each frame at the nearest free step."""
-
-    def __init__(self, time_base: Fraction, rate: Fraction) -> None:
-        super().__init__(1 / rate, rate)
-
-    def _place(self, exact: Fraction) -> int:
-        step = round(exact) if self.last is None else max(self.last + 1, round(exact))
-        if abs(step - exact) > Fraction(1, 4) and not self.notes:
-            self.notes.append(".avi holds a steady frame rate only: frames were moved to the nearest of its steps.")
-        return step

@@ -5,20 +5,24 @@ Quality is constant (crf and the like), never a bitrate: the defaults are meant 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from pathlib import Path
 
 import av
+from av import VideoCodecContext
 from av.error import FFmpegError
 
-from mattecli.errors import UsageError
+from mattecli.errors import UsageError, reason
 from mattecli.media import photos
 from mattecli.media.clips.planes.frame import Chroma, Format
 
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".avi": "avi"}
-"""FFmpeg's muxer by suffix."""
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+"""FFmpeg's muxer by suffix. None for .avi: it keeps no times, no start of the sound, no colours."""
 PICTURES = photos.WRITABLE | {".exr"}
 """Suffixes of numbered pictures (`out_%05d.png`)."""
 
@@ -42,6 +46,8 @@ class Codec:
     """Sizes must be whole numbers of chroma samples."""
     tells_aspect: bool = False
     """The stream itself says how wide a pixel is, so that any container will do."""
+    tells_range: bool = True
+    """The stream, or each of its containers, says whether levels have full range; else it is limited."""
     hardware: bool = False
     """There are hardware encoders: `h264_nvenc` and the like."""
 
@@ -50,7 +56,7 @@ CODECS: dict[str, Codec] = {
     "h264": Codec(
         words="H.264",
         encoder="libx264",
-        suffixes=(".mp4", ".m4v", ".mov", ".mkv", ".avi"),
+        suffixes=(".mp4", ".m4v", ".mov", ".mkv"),
         chromas=("420", "422"),
         depths=(8, 10),
         scale="crf",
@@ -111,11 +117,12 @@ CODECS: dict[str, Codec] = {
         # a fixed quantiser is 7 times as fast as the encoder's own search
         settings=lambda q: {"flags": "+qscale", "global_quality": f"{q * 118}", "vendor": "apl0"},
         transparent=("444",),
+        tells_range=False,
     ),
     "ffv1": Codec(
         words="FFV1",
         encoder="ffv1",
-        suffixes=(".mkv", ".avi"),
+        suffixes=(".mkv",),
         chromas=("420", "422", "444"),
         depths=(8, 10, 12, 16),
         settings=lambda _: {"level": "3", "g": "1", "slicecrc": "1"},
@@ -174,15 +181,13 @@ def automatic(suffix: str, format: Format) -> str:
     Raises UsageError where files of `suffix` can't hold transparency.
     """
     if format.alpha:
-        holds = {".mov": "prores", ".webm": "vp9", ".mkv": "ffv1", ".avi": "ffv1"}
+        holds = {".mov": "prores", ".webm": "vp9", ".mkv": "ffv1"}
         if suffix not in holds:
             raise UsageError(f"{suffix} can't hold transparency; use .mov, .webm, .mkv or numbered .png pictures.")
         return holds[suffix]
     deep = format.depth > 8
     if suffix == ".webm":
         return "av1" if deep else "vp9"
-    if suffix == ".avi":
-        return "ffv1" if deep else "h264"
     return "hevc" if deep else "h264"
 
 
@@ -223,21 +228,31 @@ def pixel_name(format: Format) -> str:
 
 def refusal(made: Encoding) -> str:
     """Why the encoder can't be opened; "" where it can."""
-    quieten()
     try:
         context = av.Codec(made.encoder, "w").create("video")
         context.width, context.height, context.pix_fmt = made.format.width, made.format.height, made.pixels
         context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
         context.options = dict(made.options)
-        context.open()
+        open_encoder(context)
     except (FFmpegError, ValueError) as error:
-        return str(getattr(error, "strerror", None) or error).lower()
+        return reason(error)
     return ""
 
 
-def quieten() -> None:
-    """Lets encoders that print by themselves print errors only."""
+def open_encoder(context: VideoCodecContext) -> None:
+    """Open `context`, whose encoder may print errors only.
+
+    SVT-AV1 makes the process real-time where it may (as root, in containers); it is put back among the others.
+    """
     os.environ.setdefault("SVT_LOG", "1")
+    if sys.platform != "linux":
+        return context.open()
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    context.open()
+    if os.sched_getscheduler(0) != policy:
+        for thread in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setscheduler(int(thread.name), policy, priority)
 
 
 def _check(suffix: str, name: str, format: Format, quality: int | None) -> None:
@@ -267,6 +282,10 @@ def _stored(suffix: str, codec: Codec, format: Format) -> tuple[Format, list[str
         notes.append(f"{format.depth} bits became {depth}: {codec.words} in {suffix} holds no more.")
     if chroma < format.chroma:
         notes.append(f"Chroma {':'.join(format.chroma)} became {':'.join(chroma)}, as players of {codec.words} expect.")
+    colour = format.colour
+    if colour.full and not codec.tells_range:
+        colour = replace(colour, full=False)
+        notes.append(f"Levels of full range became limited: {codec.words} has no others.")
     height, width = format.height, format.width
     aspect = format.aspect
     if aspect != 1 and not (codec.tells_aspect or suffix in (".mp4", ".m4v", ".mov")):
@@ -279,7 +298,7 @@ def _stored(suffix: str, codec: Codec, format: Format) -> tuple[Format, list[str
         if (height, width) != odd:
             now = f"{width}x{height}"
             notes.append(f"{odd[1]}x{odd[0]} became {now}, its edge repeated: {codec.words} has even sizes only.")
-    stored = replace(format, height=height, width=width, chroma=chroma, depth=depth, aspect=aspect)
+    stored = replace(format, height=height, width=width, colour=colour, chroma=chroma, depth=depth, aspect=aspect)
     return stored, notes
 
 
@@ -291,8 +310,6 @@ def _software(name: str, suffix: str, format: Format, quality: int) -> Encoding:
         options |= {"profile": "4444" if stored.chroma == "444" else "hq", "alpha_bits": "16" if stored.alpha else "0"}
     if name == "vp9" and stored.alpha:
         options["auto-alt-ref"] = "0"
-    if name == "h264" and suffix == ".avi":
-        options["bf"] = "0"  # AVI has no place for an order of display
     words = f"{codec.words}, {codec.encoder}, " + (f"{codec.scale} {quality}" if codec.scale else "lossless")
     return Encoding(codec, codec.encoder, pixel_name(stored), stored, options, words, notes)
 
@@ -301,7 +318,7 @@ def _hardware(name: str, family: str, suffix: str, format: Format, quality: int)
     """The hardware encoder of `family`, which takes 4:2:0 of 8 or 10 bits; None where it doesn't hold the format."""
     codec, encoder = CODECS[name], f"{name}_{family}"
     deep = format.depth > 8
-    if not codec.hardware or encoder not in av.codecs_available or suffix == ".avi" or (name == "h264" and deep):
+    if not codec.hardware or encoder not in av.codecs_available or (name == "h264" and deep):
         return None
     stored, notes = _stored(suffix, replace(codec, chromas=("420",), even=True), format)
     words, settings = _FAMILIES[family]

@@ -12,23 +12,22 @@ from numpy.typing import NDArray
 
 from mattecli.media.clips.planes import hdr
 from mattecli.media.clips.planes.colour import to_rgb
-from mattecli.media.clips.planes.frame import Colour, Frame
+from mattecli.media.clips.planes.frame import Colour, Format, Plane
 
 _SRGB, _LINEAR = 13, 8
 
 
-def exr(frame: Frame) -> bytes:
+def exr(planes: list[Plane], form: Format) -> bytes:
     """The file of a frame: half floats, linear light, BT.709 primaries, 1 being white; colours multiplied by alpha.
 
-    Light is what a screen would show: by gamma 2.4 (BT.1886; sRGB where the clip says so), or by PQ and HLG, whose
-    white is 203 nits (BT.2408).
+    Light is what a screen would show: by gamma 2.4 (BT.1886; sRGB or linear where `form` says so), or by PQ and HLG,
+    whose white is 203 nits (BT.2408).
     """
-    form = frame.format
-    rgb = to_rgb(frame.planes, form, 16).astype(np.float32) / np.float32(65535)
+    rgb = to_rgb(planes, form, 16).astype(np.float32) / np.float32(65535)
     red, green, blue = np.moveaxis(linear(rgb, form.colour), -1, 0)
     values = [green, blue, red]
     if form.alpha:
-        alpha = frame.planes[3].astype(np.float32) / ((1 << form.depth) - 1)
+        alpha = planes[3].astype(np.float32) / ((1 << form.depth) - 1)
         values = [*(value * alpha for value in values), alpha]
     context = av.Codec("exr", "w").create("video")
     context.width, context.height, context.time_base = form.width, form.height, Fraction(1)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
-import stat
 import sys
 import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from mattecli import atomic
 from mattecli.errors import InputError
 
 
@@ -31,13 +30,13 @@ class Goal:
         try:
             if path is None:
                 self._stream = sys.stdout.buffer
-            elif path.exists() and not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):
+            elif atomic.is_stream(path):
                 self._stream = path.open("wb")
             else:
                 self.beside = _beside(path, folder=folder)
                 self._last_resort = weakref.finalize(self, _remove, self.beside)
         except OSError as error:
-            raise InputError(f"{path} can't be written: {(error.strerror or str(error)).lower()}.") from error
+            raise atomic.unwritable(Path(self.name), error) from error
 
     @property
     def target(self) -> str | Stream:
@@ -80,11 +79,8 @@ class Stream:
 def _beside(path: Path, *, folder: bool) -> Path:
     if path.is_dir() and not folder:
         raise InputError(f"{path} can't be written: it is a folder.")
-    if path.parent.exists() and not path.parent.is_dir():
-        raise InputError(f"{path} can't be written: {path.parent} is no folder.")
-    path.parent.mkdir(parents=True, exist_ok=True)
     # the suffix stays; an absolute name can't be taken for a protocol ("12:30.mp4")
-    beside = path.absolute().with_name(f".{path.stem[:100]}.{secrets.token_hex(4)}{path.suffix}")
+    beside = atomic.beside(path, path.suffix).absolute()
     if folder:
         beside.mkdir()
     else:

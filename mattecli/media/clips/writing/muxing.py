@@ -14,7 +14,7 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Stream
 
-from mattecli.errors import InputError
+from mattecli.errors import InputError, reason
 from mattecli.media.clips.writing.codecs import CONTAINERS
 from mattecli.media.clips.writing.goal import Goal
 from mattecli.media.clips.writing.passing import Passing, tags
@@ -70,16 +70,14 @@ class Output:
         if not alone:
             self._passing = Passing(self.container, self._suffix, clip.others, sound=sound)
             self.notes += self._passing.notes
-        if clip.chapters and self._suffix == ".avi":
-            self.notes.append("Chapters were left out: .avi can't hold them.")
-        elif clip.chapters:
+        if clip.chapters:
             self.container.set_chapters(list(clip.chapters))
         try:
             self.container.start_encoding()
         except FFmpegError as error:
             if error.errno in errno.errorcode:
                 raise
-            raise InputError(f"{self.goal.name} can't be written: {(error.strerror or '').lower()}.") from error
+            raise InputError(f"{self.goal.name} can't be written: {reason(error)}.") from error
 
     def pass_on(self, packets: Sequence[Packet[Any]]) -> None:
         """Writes what becomes of packets of the clip's other streams."""
@@ -106,8 +104,6 @@ def _options(suffix: str, time_base: Fraction, *, streamed: bool) -> dict[str, s
     if suffix in (".mkv", ".webm"):
         # sound that begins before zero (AAC of .mp4) must not move the picture
         return {"avoid_negative_ts": "disabled"}
-    if suffix == ".avi":
-        return {}
     if streamed:
         return {"movflags": "frag_keyframe+delay_moov+default_base_moof"}
     scale = time_base.denominator

@@ -32,6 +32,7 @@ class Packer:
         self._canvas = replace(source, height=size.height, width=size.width, depth=depth)
         stored = pixel_name(self._canvas), self._canvas.height, self._canvas.width
         self._fits = stored == (made.pixels, made.format.height, made.format.width)
+        self._fits = self._fits and source.colour == made.format.colour
         # swscale takes opaque of 8 bits to 1020 of 1023
         self._widens_alpha = source.alpha and not scaled and (source.depth, made.format.depth) == (8, 10)
 
@@ -43,11 +44,12 @@ class Packer:
         for target, plane in zip(picture.planes, planes, strict=True):
             _fill(_levels(target, self._canvas.dtype), plane)
         if not self._fits:
-            size, colour = (self._made.format.width, self._made.format.height), self._canvas.colour
-            picture = reformat(self._reformatter, picture, self._made.pixels, colour, colour, size=size)
+            stored, colour = self._made.format, self._canvas.colour
+            size = stored.width, stored.height
+            picture = reformat(self._reformatter, picture, self._made.pixels, colour, stored.colour, size=size)
             if self._widens_alpha:
                 _fill(_levels(picture.planes[3], np.dtype(np.uint16)), cv2.LUT(planes[3], _OPAQUE_10))
-        tag(picture, self._canvas.colour)
+        tag(picture, self._made.format.colour)
         return picture
 
 

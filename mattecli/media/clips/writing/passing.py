@@ -24,13 +24,13 @@ from av.subtitles.stream import SubtitleStream
 
 from mattecli.media.clips.writing.codecs import CONTAINERS
 
-SOUND = {".webm": "libopus", ".avi": "libmp3lame", ".mkv": "flac"}
+SOUND = {".webm": "libopus", ".mkv": "flac"}
 """Encoders of sound that can't be copied; AAC elsewhere."""
 TEXT = {".webm": "webvtt", ".mkv": "srt"}
 """Those of subtitles; mov_text elsewhere."""
-_WORDS = {"libopus": "Opus", "libmp3lame": "MP3", "flac": "FLAC", "aac": "AAC", "srt": "SubRip", "webvtt": "WebVTT"}
+_WORDS = {"libopus": "Opus", "flac": "FLAC", "aac": "AAC", "srt": "SubRip", "webvtt": "WebVTT"}
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-_BITS = {"libopus": 96_000, "aac": 128_000, "libmp3lame": 128_000}
+_BITS = {"libopus": 96_000, "aac": 128_000}
 """Bits a second and channel."""
 _GAP = Fraction(1, 10)
 """Seconds without sound that are no inaccuracy of the stamps."""
@@ -87,7 +87,12 @@ class Passing:
         # muxers take the headers of data that they fail on later
         if stream.type == "data" or not takes(suffix, stream):
             return None
-        return _Copy(_describe(self._container.add_stream_from_template(stream, opaque=True), stream, suffix))
+        made = self._container.add_stream_from_template(stream, opaque=True)
+        sound = made.codec_context
+        if isinstance(sound, AudioCodecContext) and sound.layout.name == f"{sound.layout.nb_channels} channels":
+            # Matroska says how many there are, MP4 must say which
+            sound.layout = _LAYOUTS.get(sound.layout.nb_channels, sound.layout)
+        return _Copy(_describe(made, stream, suffix))
 
     def _transcoded(self, suffix: str, stream: Stream) -> Track | None:
         decoder = stream.codec_context
@@ -134,8 +139,7 @@ class _Sound:
         self._resampler: AudioResampler | None = None
         channels = decoder.layout.nb_channels
         layout = _LAYOUTS.get(channels, "stereo")
-        rate = 48000 if encoder == "libopus" else min(decoder.sample_rate, 48000 if encoder == "libmp3lame" else 96000)
-        layout = "stereo" if encoder == "libmp3lame" and channels > 2 else layout
+        rate = 48000 if encoder == "libopus" else min(decoder.sample_rate, 96000)
         _probe_sound(encoder, rate, layout)
         self.stream: AudioStream = container.add_stream(encoder, rate=rate)  # type: ignore[assignment]
         _set_sound(self.stream.codec_context, layout)

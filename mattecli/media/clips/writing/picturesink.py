@@ -84,7 +84,11 @@ class PictureSink:
             raise
 
     def _save(self, frame: Frame, name: str) -> None:
-        data = exr(frame) if self._suffix == ".exr" else photos.encode(self._pixels(frame), self._suffix)
+        data = (
+            exr(frame.planes, self._format)
+            if self._suffix == ".exr"
+            else photos.encode(self._pixels(frame), self._suffix)
+        )
         (self._folder / name).write_bytes(data)
 
     def _pixels(self, frame: Frame) -> photos.Pixels:

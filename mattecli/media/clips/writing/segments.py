@@ -17,6 +17,7 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
+from mattecli import atomic
 from mattecli.errors import InputError, UsageError
 from mattecli.media.clips.planes.frame import Format, Frame
 from mattecli.media.clips.reading.timing import Chunks
@@ -48,6 +49,8 @@ class _Again:
 class SegmentSink:
     """A sink whose segments, finished files of the picture alone, gather in `folder` until `close` joins them.
 
+    All that is unfinished is in there too, so that nothing is left elsewhere even where the program is killed.
+
     They are joined without encoding again, with the other streams of the clip, which are read once more for it. An
     `abort` leaves whole segments; a sink opened later for the same folder goes on with them: `done_until` (the stamp of
     the last frame they hold, None where there are none) says up to where frames needn't come again, and such frames are
@@ -69,19 +72,16 @@ class SegmentSink:
         seconds: float = SECONDS,
     ) -> None:
         self.encoder, self.notes = made.words, list(made.notes)
-        self._goal, self._suffix, self._made, self._format = Goal(path), suffix, made, format
+        self._path, self._suffix, self._made, self._format = path, suffix, made, format
+        Goal(path).discard()  # raises where nothing can be written
         self._folder, self._sound, self._seconds = folder, sound, seconds
         self._clip = _Again(clip.time_base, clip.rate, metadata=clip.metadata, chapters=clip.chapters)
         self._segment: ClipSink | None = None
         self._start = self._last = self._length = 0
-        try:
-            self._source = _Source(clip)
-            settings = (self._source, made.encoder, made.options, made.format, clip.time_base, key)
-            self._segments = _claim(folder, suffix, "\n".join(map(str, settings)))
-            self.notes.append(self._found())
-        except BaseException:
-            self._goal.discard()
-            raise
+        self._source = _Source(clip)
+        settings = (self._source, made.encoder, made.options, made.format, clip.time_base, key)
+        self._segments = _claim(folder, suffix, "\n".join(map(str, settings)))
+        self.notes.append(self._found())
 
     @property
     def done_until(self) -> int | None:
@@ -115,7 +115,7 @@ class SegmentSink:
             if self._segment:
                 self._end_segment()
             if not self._segments:
-                raise InputError(f"{self._goal.name} is not written: there was no frame.")
+                raise InputError(f"{self._path} is not written: there was no frame.")
             self._join()
         except BaseException:
             self.abort()
@@ -129,7 +129,6 @@ class SegmentSink:
             self._segment = None
         if not self._segments:
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._goal.discard()
 
     def _found(self) -> str:
         if not self._segments:
@@ -145,7 +144,8 @@ class SegmentSink:
         self._segments.append((self._folder / f"open{self._suffix}").replace(self._folder / name))
 
     def _join(self) -> None:
-        output = Output(self._goal, self._suffix, self._clip.time_base)
+        whole = self._folder / f"whole{self._suffix}"
+        output = Output(Goal(whole), self._suffix, self._clip.time_base)
         try:
             with self._source.open() as (video, others, packets), av.open(str(self._segments[0])) as first:
                 template = first.streams.video[0]
@@ -159,6 +159,7 @@ class SegmentSink:
         except BaseException:
             output.discard()
             raise
+        whole.replace(self._path)
         self.notes += output.notes
 
     def _mux(self, output: Output, stream: VideoStream, others: Iterator[Packet[Any]]) -> None:
@@ -217,12 +218,14 @@ def _claim(folder: Path, suffix: str, settings: str) -> list[Path]:
     note = folder / "settings.txt"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for unfinished in folder.glob(f".*{suffix}"):
+            unfinished.unlink()
         found = sorted(path for path in folder.glob(f"*{suffix}") if NAME.fullmatch(path.stem))
         if note.exists() and found and note.read_text() != settings:
             raise UsageError(f"{folder} holds segments of another clip or of other settings; remove it to start anew.")
         note.write_text(settings)
     except OSError as error:
-        raise InputError(f"{folder} can't be written: {(error.strerror or str(error)).lower()}.") from error
+        raise atomic.unwritable(folder, error) from error
     return found
 
 

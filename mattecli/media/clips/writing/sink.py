@@ -81,8 +81,8 @@ def open_sink(target: Target, format: Format, clip: Origin, *, segments: Path | 
         made.options.update(mastering_options(made.encoder, clip))
     if not segments:
         return ClipSink(Goal(target.path), suffix, made, format, clip, sound=sound)
-    if target.path is None or suffix == ".avi":
-        raise UsageError("Only files, other than .avi, are written in segments that can be gone on with.")
+    if target.path is None:
+        raise UsageError("Only files are written in segments that can be gone on with, not what goes to stdout.")
     return SegmentSink(target.path, suffix, made, format, clip, segments, sound=sound, key=key)
 
 

@@ -98,7 +98,7 @@ def test_exr_holds_light_multiplied_by_alpha(tmp_path):
     format = Format(4, 6, Colour(), chroma="444", alpha=True)
     grey = to_planes(np.full((4, 6, 3), 128, np.uint8), format)
     frame = Frame(format, [*grey, np.full((4, 6), 51, np.uint8)], 0, 1, 1)
-    (tmp_path / "a.exr").write_bytes(exr(frame))
+    (tmp_path / "a.exr").write_bytes(exr(frame.planes, frame.format))
     with av.open(str(tmp_path / "a.exr")) as again:
         picture = next(again.decode(video=0))
     green, blue, red, alpha = (np.frombuffer(plane, np.float16)[:6].astype(float) for plane in picture.planes)

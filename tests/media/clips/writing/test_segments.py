@@ -78,6 +78,19 @@ def test_the_next_run_goes_on_behind_whole_segments(tmp_path, origin, frames, re
     assert names(tmp_path) == ["a.mp4"]
 
 
+def test_what_a_killed_program_leaves_is_in_the_folder_and_goes(tmp_path, origin, frames):
+    made, parts = frames(SMALL, LONG), tmp_path / "parts"
+    killed = open_sink(Target(tmp_path / "a.mp4"), SMALL, origin(), segments=parts)
+    for frame in made[:8]:
+        killed.write(frame)
+    assert names(tmp_path) == ["parts"]
+    (unfinished,) = parts.glob(".*")
+    again = open_sink(Target(tmp_path / "a.mp4"), SMALL, origin(), segments=parts)
+    assert not unfinished.exists() and again.done_until == LONG[4]
+    killed.abort()
+    again.abort()
+
+
 def test_frames_that_are_there_are_passed_over(tmp_path, origin, frames, reread):
     made = frames(SMALL, LONG)
     for count in (8, 12, 14):  # ended twice
@@ -103,10 +116,9 @@ def test_segments_of_other_settings_are_refused(tmp_path, origin, frames):
     assert names(tmp_path) == ["parts"]
 
 
-@pytest.mark.parametrize("name", ["a.avi", "a_%03d.png"])
-def test_what_has_no_segments_says_so(tmp_path, origin, name):
+def test_pictures_have_no_segments(tmp_path, origin):
     with pytest.raises(UsageError, match="segments"):
-        open_sink(Target(tmp_path / name), SMALL, origin(), segments=tmp_path / "parts")
+        open_sink(Target(tmp_path / "a_%03d.png"), SMALL, origin(), segments=tmp_path / "parts")
 
 
 def test_a_live_clip_cannot_be_gone_on_with(tmp_path, origin):

@@ -85,6 +85,15 @@ def test_colour_untagged_and_wrongly_tagged(size: tuple[int, int], tags: Any, ex
     assert bool(note) == (tags[0] == 10)
 
 
+def test_what_the_pictures_leave_open_the_container_says(tmp_path: Path) -> None:
+    """ProRes pictures have tags of their own, which this file leaves empty."""
+    make_clip(tmp_path / "a.mov", 1, codec="prores_ks", pixel="yuv422p10le", colour=Colour(BT2020, 9, 18))
+    with av.open(str(tmp_path / "a.mov")) as container:
+        assert next(container.decode(video=0)).colorspace == 2
+    with open_clip(str(tmp_path / "a.mov")) as clip:
+        assert clip.format.colour == Colour(BT2020, 9, 18)
+
+
 def test_jpegs_yuv_has_full_range_whatever_its_tag() -> None:
     picture = av.VideoFrame(96, 64, "yuvj420p")
     picture.color_range = 1
