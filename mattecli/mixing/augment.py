@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mattecli.mixing.push_pull import extended
 from mattecli.mixing.sources import Pixels
 
 Matrix = NDArray[np.float64]
@@ -171,18 +172,7 @@ class Damage:
 
 
 def paint_out(rgb: Pixels, hide: NDArray[np.float32]) -> Pixels:
-    """The picture with the pixels where `hide` > 0 filled from what surrounds them (push-pull, Gortler et al. 1996)."""
-    keep = (hide <= 0).astype(np.float32)[..., None]
-    filled = _push_pull(rgb.astype(np.float32) * keep, keep)
-    return np.where(keep > 0, rgb, np.rint(np.clip(filled, 0, 255)).astype(np.uint8))
-
-
-def _push_pull(colour: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    height, width = weight.shape[:2]
-    if min(height, width) <= 2:
-        return np.asarray(colour / np.maximum(weight, 1e-6), dtype=np.float32)
-    size = ((width + 1) // 2, (height + 1) // 2)
-    coarse_weight = np.asarray(cv2.resize(weight, size, interpolation=cv2.INTER_AREA), np.float32)[..., None]
-    coarse = _push_pull(np.asarray(cv2.resize(colour, size, interpolation=cv2.INTER_AREA), np.float32), coarse_weight)
-    up = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(colour + (1 - weight) * up, dtype=np.float32)
+    """The picture with the pixels where `hide` > 0 filled from what surrounds them."""
+    keep = (hide <= 0).astype(np.float32)
+    filled = extended(rgb.astype(np.float32) * keep[..., None], keep)
+    return np.where(keep[..., None] > 0, rgb, np.rint(np.clip(filled, 0, 255)).astype(np.uint8))

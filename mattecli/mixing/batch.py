@@ -28,9 +28,10 @@ class Batch:
     `image` `[N, 3, H, W]` RGB in [0, 1]. `alpha` `[N, 1, H, W]` in [0, 1] is the target, and `known`
     `[N, 1, H, W]` in {0, 1} says where it may teach: a box knows only that all outside it is background.
     `label` `[N]` holds `Label` values. `mask` `[N, 1, H, W]` in {0, 1} is the coarse segmentation (MASK and
-    MATTE); `trimap` `[N, 1, H, W]` in {0, 0.5, 1}; `foreground` and `background` `[N, 3, H, W]` in [0, 1]
-    are for networks that are given or learn them. `instances` `[N, K, H, W]` are the alphas of K people, all zeros
-    where a sample has fewer. A batch of clips has `[N, T, …]` in every field.
+    MATTE); `trimap` `[N, 1, H, W]` in {0, 0.5, 1}. `foreground` and `background` `[N, 3, H, W]` in [0, 1] are for
+    networks that learn or are given them: the layers that composed `image` before blur, noise and JPEG, or, for those
+    that are given a plate, the foreground and the plate. `instances` `[N, K, H, W]` are the alphas of K people, all
+    zeros where a sample has fewer. A batch of clips has `[N, T, …]` in every field.
     """
 
     image: Tensor

@@ -17,6 +17,7 @@ from mattecli.errors import InputError
 from mattecli.media.foreground import estimate_foreground
 from mattecli.mixing import matting_laplacian
 from mattecli.mixing.labels import without_specks
+from mattecli.mixing.push_pull import extended
 
 Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -34,6 +35,8 @@ TRUST = 0.05
 """How strongly the mask pulls at the band's far ends; it grows with the square of the distance to the edge."""
 HAZE = 0.04
 """Alphas below this are 0, above 1 − this are 1, and what lies between is stretched."""
+NEAR = 4.0
+"""The `gain` with which colours are extended: those nearby count."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,8 @@ def separability(image: Map, mask: Mask, unknown: Mask) -> Map:
     Below about 1 (dark hair before a dark wall, a busy street) an alpha solved from colour means little.
     """
     moments = np.dstack([image, (image**2).sum(axis=2)])
-    ours, theirs = (_extended(moments, (side & ~unknown).astype(np.float32)) for side in (mask, ~mask))
+    known = ((side & ~unknown).astype(np.float32) for side in (mask, ~mask))
+    ours, theirs = (extended(moments * weight[..., None], weight, NEAR) for weight in known)
     spread = sum(np.maximum(m[..., 3] - (m[..., :3] ** 2).sum(axis=2), 0) for m in (ours, theirs))
     distance = ((ours[..., :3] - theirs[..., :3]) ** 2).sum(axis=2)
     return np.asarray((distance + 1e-4) / (spread + 2e-3), dtype=np.float32)
@@ -181,24 +185,10 @@ def _mean(values: NDArray[np.float32] | Mask, where: Mask) -> float:
 def foreground(rgb: Pixels, alpha: Map) -> Pixels:
     """The subject's colours, uint8 `[H, W, 3]`: estimated where it is soft, the photo's own where it is opaque,
     extended outwards where there is none."""
-    colours = estimate_foreground(_unit(rgb), alpha)
-    colours = _extended(colours, (np.clip((alpha - 0.05) / 0.15, 0, 1) ** 2).astype(np.float32))
+    sure = (np.clip((alpha - 0.05) / 0.15, 0, 1) ** 2).astype(np.float32)
+    colours = extended(estimate_foreground(_unit(rgb), alpha) * sure[..., None], sure, NEAR)
     estimated = np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8)
     return np.where((alpha >= 1)[..., None], rgb, estimated)
-
-
-def _extended(colours: Map, weight: Map) -> Map:
-    """Colours where `weight` is 1, smoothly extended where it is 0: averaged down a pyramid, filled upwards."""
-    height, width = weight.shape
-    if min(height, width) == 1 or weight.min() >= 1:
-        return colours
-    half = ((width + 1) // 2, (height + 1) // 2)
-    small_weight = cv2.resize(weight, half, interpolation=cv2.INTER_AREA)
-    premultiplied = cv2.resize(colours * weight[..., None], half, interpolation=cv2.INTER_AREA)
-    small = np.asarray(premultiplied / np.maximum(small_weight, 1e-6)[..., None], dtype=np.float32)
-    confident = np.minimum(small_weight * 4, 1).astype(np.float32)
-    filled = cv2.resize(_extended(small, confident), (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(filled + weight[..., None] * (colours - filled), dtype=np.float32)
 
 
 def _unit(rgb: Pixels) -> Map:

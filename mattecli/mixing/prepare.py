@@ -32,9 +32,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from mattecli import atomic
 from mattecli.errors import InputError, MatteError, UsageError
-from mattecli.media.photos import READABLE, encode, read_photo, write_atomic
+from mattecli.media.photos import READABLE, encode, read_photo
 from mattecli.mixing.mask_to_matte import Subject, foreground, matte
+from mattecli.processors import processors
 
 HAIR_CLASSES = frozenset({"hair", "fur", "beard"})
 
@@ -96,8 +98,8 @@ def process(task: Task) -> dict[str, object]:
         alpha, checks = matte(subject)
         reason = checks.verdict()
         if not reason:
-            write_atomic(task.foreground, encode(foreground(subject.rgb, alpha), ".jpg"))
-            write_atomic(task.alpha, encode(np.rint(alpha * 255).astype(np.uint8), ".png"))
+            atomic.write(task.foreground, encode(foreground(subject.rgb, alpha), ".jpg"))
+            atomic.write(task.alpha, encode(np.rint(alpha * 255).astype(np.uint8), ".png"))
     except (InputError, OSError) as error:
         return {"name": task.name, "status": "failed", "reason": str(error)}
     numbers = {name: round(value, 5) for name, value in asdict(checks).items()}
@@ -137,7 +139,7 @@ def prepare(source: Path, out: Path, workers: int = 0, limit: int = 0) -> Iterat
     yield from earlier
     todo = [task for task in todo if not _done(task, report.lines)]
     try:
-        for line in _parallel(todo, workers or _cpus()):
+        for line in _parallel(todo, workers or processors()):
             report.add(line)
             yield line
     finally:
@@ -169,7 +171,7 @@ class _Report:
 
     def close(self) -> None:
         text = "".join(json.dumps(self.lines[name]) + "\n" for name in sorted(self.lines))
-        write_atomic(self.path, text.encode())
+        atomic.write(self.path, text.encode())
 
 
 def _parallel(todo: Sequence[Task], workers: int) -> Iterator[dict[str, object]]:
@@ -188,10 +190,6 @@ def _parallel(todo: Sequence[Task], workers: int) -> Iterator[dict[str, object]]
 def _start_worker() -> None:
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which lets the photos at work finish.
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

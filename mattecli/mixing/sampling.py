@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from mattecli.mixing import augment, labels, scene
 from mattecli.mixing.augment import Damage, Matrix
 from mattecli.mixing.batch import Batch, Label
 from mattecli.mixing.scene import Layer, Shot, Stage
-from mattecli.mixing.sources import KINDS, Item, Picture, Pixels, Source, items, read
+from mattecli.mixing.settings import DataSettings, Phase
+from mattecli.mixing.sources import Item, Picture, Pixels, Source, items, read
 
 CACHE_BYTES = 1_500_000_000
 CUTS = 0.08
@@ -30,103 +31,20 @@ CUTS = 0.08
 ROOM = 1.3
 """Size of the background of a moving scene over that of the canvas."""
 
-
-@dataclass(frozen=True)
-class Phase:
-    """How large the samples are up to batch number `until` (exclusive; the last phase has no end)."""
-
-    until: int
-    size: int
-    """Longer side of the canvas in pixels, a multiple of 32."""
-    batch: int
-    closeup: float = 0.4
-    """Probability of a close-up (bust, face, detail) for a subject shown in its own photo."""
-    frames: int = 1
-    """Frames of a clip; a batch holds `batch` pictures all the same."""
-
-
-@dataclass(frozen=True)
-class DataSettings:
-    """The `[data]` table of a recipe: which folders, how much of each, at what sizes."""
-
-    sources: tuple[Source, ...]
-    phases: tuple[Phase, ...]
-    prepared: str = ""
-    """Folder in which `labels` of the sources are found; relative to where the command runs."""
-    tilt: float = 6.0
-    """Standard deviation of the camera's roll in degrees."""
-    clips: float = 1.0
-    """Share of the batches that are clips, in phases with more than one frame."""
-    groups: float = 0.25
-    """Probability of a second (and then of a third) subject in a composed sample."""
-    aspects: tuple[float, ...] = (0.667, 0.75, 1.0, 1.0, 1.5)
-    """Width over height of the canvases, drawn evenly."""
+Choices = list[tuple[Source, list[Item]]]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A validation photo: `image` uint8 `[H, W, 3]` RGB, `alpha` float32 `[H, W]` in [0, 1]."""
+    """A validation photo: `image` uint8 `[H, W, 3]` RGB, `alpha` float32 `[H, W]` in [0, 1].
+
+    `background` is its plate, as `image`, where batches have plates.
+    """
 
     image: Pixels
     alpha: NDArray[np.float32]
     name: str
-
-
-def data_settings(table: dict[str, Any]) -> DataSettings:
-    """Validate a `[data]` table. Raises UsageError naming the first key that is wrong."""
-    table = dict(table)
-    sources = tuple(_build(Source, t, "data.sources") for t in _tables(table, "sources"))
-    phases = tuple(_build(Phase, t, "data.phases") for t in _tables(table, "phases"))
-    if not sources or not phases:
-        raise UsageError("The recipe's [data] needs at least one [[data.sources]] and one [[data.phases]].")
-    for source in sources:
-        if source.kind not in KINDS:
-            raise UsageError(f"Source '{source.name}': kind '{source.kind}' is none of {', '.join(KINDS)}.")
-        if min(source.weight, source.scenery, source.holdout) < 0 or not 0 <= source.composed <= 1:
-            raise UsageError(f"Source '{source.name}': shares can't be negative, and composed lies in [0, 1].")
-    for phase in phases:
-        if phase.size % 32 or phase.size < 32:
-            raise UsageError(f"data.phases: size {phase.size} is not a multiple of 32.")
-        if phase.batch < 1:
-            raise UsageError(f"data.phases: batch {phase.batch} is not 1 or more.")
-        if not 1 <= phase.frames <= phase.batch:
-            raise UsageError(f"data.phases: frames {phase.frames} is not between 1 and the batch of {phase.batch}.")
-    if "aspects" in table:
-        table["aspects"] = _aspects(table["aspects"])
-    settings: DataSettings = _build(DataSettings, {**table, "sources": sources, "phases": phases}, "data")
-    if not any(s.weight > 0 for s in sources):
-        raise UsageError("The recipe's [data] has no source with a weight above 0.")
-    return settings
-
-
-def _tables(table: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    found = table.pop(key, [])
-    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
-        raise UsageError(f"data.{key} should be a list of tables ([[data.{key}]]), not {found!r}.")
-    return found
-
-
-def _aspects(value: Any) -> tuple[float, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(a, int | float) and a > 0 for a in value):
-        raise UsageError(f"data: 'aspects' should be a list of widths over heights above 0, not {value!r}.")
-    return tuple(value)
-
-
-_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
-
-
-def _build(kind: type, table: dict[str, Any], where: str) -> Any:
-    types = {f.name: str(f.type) for f in fields(kind)}
-    for key, value in table.items():
-        if key not in types:
-            raise UsageError(f"{where}: unknown key '{key}'. It knows {', '.join(types)}.")
-        wanted: tuple[type, ...] = _TYPES.get(types[key], ())
-        if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and types[key] != "bool")):
-            raise UsageError(f"{where}: '{key}' should be {types[key]}, not {value!r}.")
-    try:
-        return kind(**table)
-    except TypeError as error:
-        raise UsageError(f"{where}: {error}.") from error
+    background: Pixels | None = None
 
 
 class Mixture:
@@ -138,8 +56,10 @@ class Mixture:
     def __init__(self, data: DataSettings, root: Path, seed: int, held_out: bool = False) -> None:
         self.data, self.seed = data, seed
         self._aside: list[Item] = []
-        subjects: list[tuple[Source, list[Item]]] = []
-        scenery: list[tuple[Source, list[Item]]] = []
+        self._layered = data.background != "none"
+        subjects: Choices = []
+        scenery: Choices = []
+        scenery_aside: Choices = []
         for source in data.sources:
             train, aside = items(source, Path(root), Path(data.prepared))
             self._aside += aside if source.validate else []
@@ -148,15 +68,22 @@ class Mixture:
                 subjects.append((source, used))
             if source.scenery > 0 and used:
                 scenery.append((source, used))
+            if source.scenery > 0 and aside:
+                scenery_aside.append((source, aside))
         if not subjects:
             left = "leaves nothing to train on: holdout keeps every photo aside"
             raise UsageError(f"The recipe's [data] {'keeps nothing aside' if held_out else left}.")
         composes = any(s.composed > 0 or s.kind == "rgba" for s, _ in subjects)
         if composes and not scenery:
             raise UsageError("The recipe composes samples but no source has scenery above 0.")
-        self._subjects, self._scenery = subjects, scenery
-        self._subject_share = _shares([s.weight for s, _ in subjects])
-        self._scenery_share = _shares([s.scenery for s, _ in scenery])
+        self._subjects, self._scenery, self._scenery_aside = subjects, scenery, scenery_aside or scenery
+        self._composed_share = _shares([s.weight * _composable(s) for s, _ in subjects])
+        self._subject_share = self._composed_share if self._layered else _shares([s.weight for s, _ in subjects])
+        if self._layered and not self._composed_share.any():
+            raise UsageError(
+                f"With background = '{data.background}' all samples are composed, but no source with mattes or masks "
+                "has composed above 0."
+            )
         self._cache: OrderedDict[Item, Picture] = OrderedDict()
         self._cached = 0
 
@@ -171,37 +98,54 @@ class Mixture:
         long, short = phase.size, max(32, round(phase.size * min(aspect, 1 / aspect) / 32) * 32)
         canvas = (short, long) if aspect > 1 else (long, short)
         frames = phase.frames if phase.frames > 1 and rng.random() < self.data.clips else 1
-        return _stack([self._sample(Stage(canvas, frames, rng), phase) for _ in range(phase.batch // frames)])
+        stage = Stage(canvas, frames, rng, self.data.background)
+        return _stack([self._sample(stage, phase) for _ in range(phase.batch // frames)])
 
     def validation(self) -> Iterator[Sample]:
-        """The photos kept aside, in order, at their own size."""
-        for item in self._aside:
+        """The photos kept aside, in order, at their own size.
+
+        Where batches have plates, the subjects of these photos where they are, before scenery that is kept aside (or
+        any, if none is), with its plate.
+        """
+        for number, item in enumerate(self._aside):
             picture = read(item)
-            if picture.alpha is not None:
-                yield Sample(picture.rgb, scene.unit(picture.alpha), f"{item.source.name}/{item.image.stem}")
+            if picture.alpha is None:
+                continue
+            rgb, alpha, plate = picture.rgb, scene.unit(picture.alpha), None
+            if self.data.background == "plate":
+                canvas = (rgb.shape[0], rgb.shape[1])
+                stage = Stage(canvas, 1, np.random.default_rng((self.seed, number, 1)), "plate")
+                subject = scene.layer(picture, np.eye(2, 3), stage)
+                ((rgb, alpha, _, _, plate),) = scene.composed(
+                    [subject], self._background(stage, self._scenery_aside), stage
+                )
+            yield Sample(rgb, alpha, f"{item.source.name}/{item.image.stem}", plate)
 
     def _sample(self, stage: Stage, phase: Phase) -> dict[str, NDArray[Any]]:
         """One photo, or one clip with the frames as first dimension."""
+        turns = int(stage.rng.choice((1, 3))) if self.data.turned and stage.rng.random() < self.data.turned else 0
+        if turns:
+            stage = replace(stage, canvas=(stage.canvas[1], stage.canvas[0]))
         shots, label = self._clip(stage, phase)
         if stage.frames > 1 and stage.rng.random() < CUTS:
             other, other_label = self._clip(stage, phase)
             at = int(stage.rng.integers(1, stage.frames))
             shots, label = [*shots[:at], *other[at:]], min(label, other_label)
-        fields = [_fields(*shot, label) for shot in shots]
+        fields = [_fields([np.ascontiguousarray(np.rot90(p, turns)) for p in shot], label) for shot in shots]
         return fields[0] if stage.frames == 1 else {k: np.stack([f[k] for f in fields]) for k in fields[0]}
 
     def _clip(self, stage: Stage, phase: Phase) -> tuple[list[Shot], Label]:
         rng = stage.rng
         source, choices = self._subjects[rng.choice(len(self._subjects), p=self._subject_share)]
         picture = self._read(choices[rng.integers(len(choices))])
-        if picture.alpha is not None and (source.kind == "rgba" or rng.random() < source.composed):
+        if picture.alpha is not None and (self._layered or source.kind == "rgba" or rng.random() < source.composed):
             shots, label = self._composed(picture, stage)
         else:
             shots, label = scene.in_place(picture, self._view(picture, stage, phase), stage), picture.label
         damage = Damage.draw(rng)
         if stage.frames > 1 and damage.noise is None:  # what makes alphas flicker
             damage = replace(damage, noise=float(np.exp(rng.uniform(np.log(5e-4), np.log(2e-2)))))
-        return [(damage.apply(rgb, rng), alpha, known) for rgb, alpha, known in shots], label
+        return [(damage.apply(rgb, rng), *planes) for rgb, *planes in shots], label
 
     def _view(self, picture: Picture, stage: Stage, phase: Phase) -> Matrix:
         size = (picture.rgb.shape[0], picture.rgb.shape[1])
@@ -210,7 +154,7 @@ class Mixture:
     def _composed(self, picture: Picture, stage: Stage) -> tuple[Iterator[Shot], Label]:
         """One to three subjects over another background, each in its own light."""
         layers: list[Layer] = []
-        behind = self._background(stage)
+        behind = self._background(stage, self._scenery)
         for number in range(3):
             box = _box(picture)
             if box is not None and picture.alpha is not None:
@@ -224,15 +168,14 @@ class Mixture:
         return scene.composed(layers, behind, stage), label
 
     def _another(self, rng: np.random.Generator) -> Picture:
-        composed = [s.weight * (s.composed if s.kind != "rgba" else 1.0) for s, _ in self._subjects]
-        _, choices = self._subjects[rng.choice(len(composed), p=_shares(composed))]
+        _, choices = self._subjects[rng.choice(len(self._subjects), p=self._composed_share)]
         return self._read(choices[rng.integers(len(choices))])
 
-    def _background(self, stage: Stage) -> Pixels:
+    def _background(self, stage: Stage, scenery: Choices) -> Pixels:
         """A view of scenery, wider than the canvas where it will move; a photo's subjects are painted out."""
         rng, wider = stage.rng, 1.0 if stage.frames == 1 else ROOM
         canvas = (round(stage.canvas[0] * wider), round(stage.canvas[1] * wider))
-        _, choices = self._scenery[rng.choice(len(self._scenery), p=self._scenery_share)]
+        _, choices = scenery[rng.choice(len(scenery), p=_shares([s.scenery for s, _ in scenery]))]
         picture = self._read(choices[rng.integers(len(choices))])
         size = picture.rgb.shape[:2]
         matrix = augment.view(size, canvas, (0, 0, size[1], size[0]), rng, 0.5, self.data.tilt)
@@ -276,21 +219,31 @@ def _box(picture: Picture) -> tuple[float, float, float, float] | None:
     return (float(x), float(y), float(x + w), float(y + h)) if w and h else None
 
 
-def _fields(
-    rgb: Pixels, alpha: NDArray[np.float32], known: NDArray[np.float32], label: Label
-) -> dict[str, NDArray[Any]]:
+def trimap(alpha: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The trimap that training and validation show of `alpha`: a band of 1.5 percent of the shorter side."""
+    return labels.trimap(alpha, max(2, round(0.015 * min(alpha.shape))))
+
+
+def _composable(source: Source) -> float:
+    """How probably a subject of `source` is composed."""
+    return {"rgba": 1.0, "trimaps": 0.0, "boxes": 0.0, "unlabelled": 0.0}.get(source.kind, source.composed)
+
+
+def _fields(shot: list[NDArray[Any]], label: Label) -> dict[str, NDArray[Any]]:
+    rgb, alpha, known, *layers = shot
+    colours = dict(zip(("image", "foreground", "background"), (rgb, *layers), strict=False))
     return {
-        "image": np.ascontiguousarray(rgb.transpose(2, 0, 1)),
+        **{name: np.ascontiguousarray(pixels.transpose(2, 0, 1)) for name, pixels in colours.items()},
         "alpha": alpha[None],
         "known": known[None],
-        "trimap": labels.trimap(alpha, max(2, round(0.015 * min(alpha.shape))))[None],
+        "trimap": trimap(alpha)[None],
         "label": np.asarray(int(label)),
     }
 
 
 def _stack(samples: list[dict[str, NDArray[Any]]]) -> Batch:
     stacked = {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in samples[0]}
-    stacked["image"] = stacked["image"].float() / 255
+    stacked |= {key: value.float() / 255 for key, value in stacked.items() if value.dtype == torch.uint8}
     return Batch(**stacked, mask=(stacked["alpha"] > 0.5).float())
 
 

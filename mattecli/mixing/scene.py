@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from mattecli.mixing import augment, labels, motion
 from mattecli.mixing.augment import Matrix
 from mattecli.mixing.batch import Label
 from mattecli.mixing.composition import composite
+from mattecli.mixing.plate import Plate
 from mattecli.mixing.sources import Picture, Pixels
 
 MASK_BAND = 0.006
@@ -23,18 +25,27 @@ MASK_BAND = 0.006
 OCCLUDED = 0.2
 """Share of the composed clips in which something passes in front."""
 
+HARDLY = np.float32(1e-4)
+"""How much of a subject's colours is seen where the subject is not."""
+
 Floats = NDArray[np.float32]
-Shot = tuple[Pixels, Floats, Floats]
-"""The picture `[H, W, 3]`, its alpha `[H, W]` and where that is known `[H, W]`."""
+Background = Literal["none", "layer", "plate"]
+Shot = tuple[NDArray[Any], ...]
+"""The picture `[H, W, 3]`, its alpha `[H, W]` and where that is known `[H, W]`; with a background, also the subjects'
+colours and that background, uint8 `[H, W, 3]`."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Where a sample is drawn: `canvas` (height, width), so many `frames`, all choices from `rng`."""
+    """Where a sample is drawn: `canvas` (height, width), so many `frames`, all choices from `rng`.
+
+    `background` is what shots of composed samples tell of it.
+    """
 
     canvas: tuple[int, int]
     frames: int
     rng: np.random.Generator
+    background: Background = "none"
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,11 @@ def layer(picture: Picture, matrix: Matrix, stage: Stage) -> Layer:
 
 
 def composed(layers: list[Layer], behind: Pixels, stage: Stage) -> Iterator[Shot]:
-    """α·F + (1 − α)·B, one subject after the other; `behind` is at least as large as the canvas, about its centre."""
+    """α·F + (1 − α)·B, one subject after the other; `behind` is at least as large as the canvas, about its centre.
+
+    With a `layer` as background the shot's two layers compose its picture, with a `plate` so would the foreground and
+    the scenery under the subjects' shadow, which the plate does not show.
+    """
     canvas, rng = stage.canvas, stage.rng
     camera = motion.camera(canvas, stage.frames, rng)
     scenery = _follow(_centred(behind, canvas), motion.paths(canvas, stage.frames, rng, 0.3))
@@ -85,25 +100,46 @@ def composed(layers: list[Layer], behind: Pixels, stage: Stage) -> Iterator[Shot
     passing = motion.paths(canvas, stage.frames, rng, 2.0)
     cover = behind[: canvas[0], : canvas[1]][::-1]
     light = int(rng.integers(1 << 31))
+    plate = Plate.draw(canvas, rng) if stage.background == "plate" else None
     for t, gain in enumerate(_gains(stage)):
-        image = augment.warp(behind, (camera[t] @ _square(scenery[t]))[:2], canvas).astype(np.float32)
+        seen = camera[t] @ _square(scenery[t])
+        image = back = augment.warp(behind, seen[:2], canvas).astype(np.float32)
         alpha, known = np.zeros(canvas, np.float32), np.ones(canvas, np.float32)
+        fore: Floats = np.zeros_like(image)
+        there: Floats = np.full((*canvas, 1), 1e-9, np.float32)
         for item in layers:
-            moved = (camera[t] @ _square(item.matrices[t]))[:2]
-            front = augment.warp(item.rgb, moved, canvas).astype(np.float32)
-            own = augment.warp(item.alpha, moved, canvas, cv2.BORDER_CONSTANT)
-            if item.label == Label.MASK:
-                own = np.asarray(cv2.GaussianBlur(own, (3, 3), 0), dtype=np.uint8)
-            own_alpha = unit(own)
-            image = composite(own_alpha[..., None], front, image)
-            alpha = alpha + own_alpha - alpha * own_alpha
-            known = np.minimum(known, _known(own_alpha, item.label))
+            front, own = _seen(item, (camera[t] @ _square(item.matrices[t]))[:2], canvas)
+            image = composite(own[..., None], front, image)
+            alpha = alpha + own - alpha * own
+            known = np.minimum(known, _known(own, item.label))
+            if stage.background != "none":
+                share: Floats = np.maximum(own, HARDLY)[..., None]
+                fore, there = composite(share, front, fore), there + share * (1 - there)
+        if plate is not None and plate.shadow is not None:
+            back = plate.shadow.cast(back, alpha)
         if mask is not None:
             hides = unit(motion.move(mask, camera[t] @ passing[t], cv2.BORDER_CONSTANT))
             image = composite(hides[..., None], cover.astype(np.float32), image)
             alpha = alpha * (1 - hides)
-        lit = augment.relight(np.rint(image).astype(np.uint8), np.random.default_rng(light), 0.6)
-        yield _exposed(lit, gain), alpha, known
+            over = np.asarray(hides / np.maximum(1 - alpha, HARDLY), np.float32)
+            back = composite(over[..., None], cover.astype(np.float32), back)
+        if stage.background == "none":
+            yield _lit(image, light, gain), alpha, known
+            continue
+        foreground, background = _lit(fore / there, light, gain), _lit(back, light, gain)
+        rgb = composite(alpha[..., None], foreground.astype(np.float32), background.astype(np.float32))
+        if plate is not None:
+            apart = augment.warp(behind, (plate.moved @ seen)[:2], canvas).astype(np.float32)
+            background = plate.take(_lit(apart, light, gain), rng)
+        yield np.rint(rgb).astype(np.uint8), alpha, known, foreground, background
+
+
+def _seen(item: Layer, matrix: Matrix, canvas: tuple[int, int]) -> tuple[Floats, Floats]:
+    """A subject's colours in 0…255 and its alpha, seen through `matrix`."""
+    own = augment.warp(item.alpha, matrix, canvas, cv2.BORDER_CONSTANT)
+    if item.label == Label.MASK:
+        own = np.asarray(cv2.GaussianBlur(own, (3, 3), 0), dtype=np.uint8)
+    return augment.warp(item.rgb, matrix, canvas).astype(np.float32), unit(own)
 
 
 def unit(pixels: Pixels) -> Floats:
@@ -125,6 +161,12 @@ def _centred(picture: Pixels, canvas: tuple[int, int]) -> Matrix:
 
 def _gains(stage: Stage) -> list[float]:
     return motion.exposure(stage.frames, stage.rng)
+
+
+def _lit(colours: Floats, light: int, gain: float) -> Pixels:
+    """Colours in 0…255, in the light that the seed `light` draws."""
+    lit = augment.relight(np.rint(colours).astype(np.uint8), np.random.default_rng(light), 0.6)
+    return _exposed(lit, gain)
 
 
 def _exposed(rgb: Pixels, gain: float) -> Pixels:

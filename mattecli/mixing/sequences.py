@@ -21,7 +21,8 @@ import numpy as np
 from tqdm import tqdm
 
 from mattecli.errors import MatteError
-from mattecli.mixing.sampling import DataSettings, Mixture, Phase, data_settings
+from mattecli.mixing.sampling import Mixture
+from mattecli.mixing.settings import DataSettings, Phase, data_settings
 
 
 def settings(data: DataSettings, size: int, frames: int) -> DataSettings:

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mattecli.errors import InputError, UsageError
+from mattecli.errors import InputError, UsageError, reason
 from mattecli.media.photos import READABLE
 from mattecli.mixing.batch import Label
 from mattecli.mixing.labels import without_specks
@@ -178,7 +178,7 @@ def _decode(path: Path, flags: int) -> Pixels:
         coded = np.fromfile(path, np.uint8)
         data = cv2.imdecode(coded, flags) if coded.size else None
     except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror or error}.") from error
+        raise InputError(f"{path} can't be read: {reason(error)}.") from error
     if data is None or data.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{path} is not a picture that can be read.")
     return (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mattecli.training.journal import Event, Note, Progress, Report, Validated, sentence
-from mattecli.training.recipe import Recipe, check_files, packaged, read_recipe
+from mattecli.training.recipe import Recipe, check_files, check_network, packaged, read_recipe
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +31,8 @@ def check_recipes(recipes: Sequence[Recipe], resume: bool = False) -> None:
     """Raise `UsageError` unless all can run one after the other: folders, files, models, data tables."""
     from mattecli import zoo
     from mattecli.errors import UsageError
-    from mattecli.mixing.sampling import Mixture, data_settings
+    from mattecli.mixing.sampling import Mixture
+    from mattecli.mixing.settings import data_settings
     from mattecli.training.encoder_start import start_encoder
 
     promised: list[Path] = []
@@ -39,7 +40,7 @@ def check_recipes(recipes: Sequence[Recipe], resume: bool = False) -> None:
         if recipe.best in promised:
             raise UsageError(f"Two recipes write to {recipe.output}: give each its own output.")
         check_files(recipe, promised)
-        zoo.card(recipe.model)
+        check_network(recipe)
         Mixture(data_settings(_without_promised(recipe)), recipe.root, recipe.seed)
         begun = (recipe.output / "last.ckpt").exists()
         if begun and not resume:
@@ -93,7 +94,8 @@ def train(recipe: Recipe, report: Report | None = None, *, resume: bool = False)
 
     from mattecli import zoo
     from mattecli.inference.network import Matter
-    from mattecli.mixing.sampling import Mixture, data_settings
+    from mattecli.mixing.sampling import Mixture
+    from mattecli.mixing.settings import data_settings
     from mattecli.training.loop import Training
     from mattecli.training.processes import joined
     from mattecli.training.self_training import mark
@@ -101,6 +103,7 @@ def train(recipe: Recipe, report: Report | None = None, *, resume: bool = False)
     say = report or (lambda event: None)
 
     check_files(recipe)
+    check_network(recipe)
     torch.manual_seed(recipe.seed)
     network = _first(recipe)
     teacher = zoo.load(recipe.blend.model, recipe.blend.teacher) if recipe.blend else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import torch
 
+from mattecli import atomic
 from mattecli.errors import InputError
 
 FORMAT = 1
@@ -35,14 +35,11 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Write atomically: a killed process leaves the old file or the new one. Raises `InputError`."""
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            torch.save({f.name: getattr(self, f.name) for f in fields(self)}, part)
-            part.replace(path)
+            with atomic.replacing(path) as part:
+                torch.save({f.name: getattr(self, f.name) for f in fields(self)}, part)
         except (OSError, RuntimeError) as error:
-            raise InputError(f"Cannot write {path}: {error}.") from error
-        finally:
-            part.unlink(missing_ok=True)
+            raise atomic.unwritable(path, error) from error
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Protocol
 
@@ -59,7 +61,8 @@ class Feed:
             worker_init_fn=_start_worker,
             multiprocessing_context="spawn" if workers else None,  # a forked child inherits locks of OpenCV's threads
         )
-        self._loaded: Iterator[dict[str, Tensor] | MatteError] = iter(loader)
+        with _ctrl_c_ignored():
+            self._loaded: Iterator[dict[str, Tensor] | MatteError] = iter(loader)
         self._device = device
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._ahead: Batch | None = None
@@ -91,6 +94,19 @@ class Feed:
         if loaded is not None:
             with torch.cuda.stream(self._copies):
                 self._ahead = Batch(**loaded).to(self._device, non_blocking=True)
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """Processes started meanwhile ignore Ctrl-C from their first moment, while they still import: it is the loop's."""
+    if threading.current_thread() is not threading.main_thread():  # which alone hears signals
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _start_worker(worker: int) -> None:

@@ -26,6 +26,7 @@ from mattecli.training.feed import Feed, Numbered
 from mattecli.training.journal import Journal, Note, Progress, Report, Validated
 from mattecli.training.processes import Processes, stopped_by_signal
 from mattecli.training.recipe import OptimizerSettings, Recipe
+from mattecli.training.rounding import SHARE, FewerBits, change
 from mattecli.zoo import checkpoints
 from mattecli.zoo.spec import Prediction
 
@@ -44,16 +45,23 @@ class Source(Numbered, Protocol):
 class Objective(nn.Module):
     """Network and loss as one module, so that data parallelism sees which parameters the loss reaches."""
 
-    def __init__(self, network: nn.Module, bf16: bool) -> None:
+    def __init__(self, network: nn.Module, bf16: bool, rounding: float = 0.0) -> None:
         super().__init__()
         self.network = network
         self.bf16 = bf16
+        self.rounding = rounding if bf16 else 0.0
 
     def forward(self, batch: Batch, frames: int) -> dict[str, Tensor]:
         clips = {"frames": frames} if frames > 1 and self.network.spec.recurrent else {}  # type: ignore[union-attr]
         with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=self.bf16):
             prediction = self.network(batch.image, trimap=batch.trimap, background=batch.background, **clips)
+            rounded = None
+            if self.rounding and torch.rand(()) < SHARE:
+                with FewerBits():
+                    rounded = self.network(batch.image, trimap=batch.trimap, background=batch.background, **clips)
         terms: dict[str, Tensor] = self.network.objective(_float(prediction), batch)  # type: ignore[operator]
+        if rounded is not None:
+            terms["rounding"] = self.rounding / SHARE * change(rounded.alpha.float(), prediction.alpha.float())
         return terms
 
 
@@ -85,7 +93,7 @@ class Training:
         self._open(report, resume)
         if recipe.run.compile:
             self.network.compile()
-        objective = Objective(self.network, self.bf16)
+        objective = Objective(self.network, self.bf16, recipe.run.rounding)
         self.objective = (
             DistributedDataParallel(objective, broadcast_buffers=False, find_unused_parameters=True)
             if processes.world > 1

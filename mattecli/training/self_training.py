@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mattecli import atomic
 from mattecli.inference.network import Matter
-from mattecli.media.photos import encode, write_atomic
+from mattecli.media.photos import encode
 from mattecli.mixing.labels import outside_boxes
 from mattecli.mixing.sources import Picture, Pixels, Source, items, read
 
@@ -49,7 +50,7 @@ def mark(folder: Path, out: Path, matter: Matter, said: Callable[[str], None]) -
     for number, item in enumerate(photos, 1):
         known = trimap(read(item), matter)
         if known is not None:
-            write_atomic(growing / f"{item.image.stem}.png", encode(known, ".png"))
+            atomic.write(growing / f"{item.image.stem}.png", encode(known, ".png"))
             count += 1
         if number % 100 == 0 or number == len(photos):
             said(f"{number} of {len(photos)} photos of {folder.name} looked at, people marked in {count}")

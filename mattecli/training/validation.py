@@ -1,4 +1,8 @@
-"""Validation on held-out photos: the averaged weights, at 512 on the long side."""
+"""Validation on held-out photos: the averaged weights, at 512 on the long side.
+
+A network that is given a trimap gets that of the true alpha, as in training; one that is given a background plate gets
+the plate of the sample, which `Mixture.validation` has composed then.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from mattecli.evaluation import metrics
-from mattecli.mixing.sampling import Sample
+from mattecli.mixing.sampling import Sample, trimap
+from mattecli.mixing.sources import Pixels
 from mattecli.zoo.spec import Spec
 
 LONG_SIDE = 512
@@ -23,11 +28,12 @@ METRICS = {"iou": metrics.iou, "mad": metrics.mad, "mse": metrics.mse}
 
 @dataclass(frozen=True)
 class Held:
-    """A held-out photo, 512 on its long side: `image` `[1, 3, H, W]`, `alpha` `[H, W]`, in [0, 1]."""
+    """A held-out photo, 512 on its long side: `image` and `background` `[1, 3, H, W]`, `alpha` `[H, W]`, in [0, 1]."""
 
     image: torch.Tensor
     alpha: NDArray[np.float32]
     name: str
+    background: torch.Tensor | None = None
 
 
 def hold(samples: Iterable[Sample]) -> list[Held]:
@@ -41,15 +47,28 @@ def predict(
     """Pair each photo with the network's alpha at the photo's size; the network sees its own size."""
     for photo in held:
         height, width = photo.alpha.shape
-        image = photo.image.to(device)
-        size = cast(Spec, network.spec).size(height, width, None)
+        spec = cast(Spec, network.spec)
+        size = spec.size(height, width, None)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            if size != (height, width):
-                image = F.interpolate(image, size, mode="bilinear", antialias=True).clamp(0, 1)
-            alpha = network(image).alpha.float()
-            if size != (height, width):
-                alpha = F.interpolate(alpha, (height, width), mode="bilinear", antialias=True)
+            beside = {name: plane.to(device) for name, plane in _beside(photo, spec.needs, size).items()}
+            alpha = _at(network(_at(photo.image.to(device), size), **beside).alpha.float(), (height, width))
         yield photo, alpha[0, 0].clamp(0, 1).cpu().numpy()
+
+
+def _beside(photo: Held, needs: str, size: tuple[int, int]) -> dict[str, torch.Tensor]:
+    """What a network of such `needs` is given with the photo at `size`."""
+    if needs == "trimap":
+        alpha = np.asarray(cv2.resize(photo.alpha, size[::-1], interpolation=cv2.INTER_AREA), np.float32)
+        return {"trimap": torch.from_numpy(trimap(alpha))[None, None]}
+    if needs == "background" and photo.background is not None:
+        return {"background": _at(photo.background, size)}
+    return {}
+
+
+def _at(plane: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    if plane.shape[-2:] == size:
+        return plane
+    return F.interpolate(plane, size, mode="bilinear", antialias=True).clamp(0, 1)
 
 
 def measure(pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> dict[str, float]:
@@ -70,7 +89,11 @@ def _scaled(sample: Sample) -> Held:
     scale = LONG_SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    image = cv2.resize(sample.image, size, interpolation=how)
     alpha = np.asarray(cv2.resize(sample.alpha, size, interpolation=how), np.float32)
-    tensor = torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1)[None].contiguous()
-    return Held(tensor, alpha, sample.name)
+
+    def shrunk(rgb: Pixels) -> torch.Tensor:
+        pixels = cv2.resize(rgb, size, interpolation=how).astype(np.float32)
+        return torch.from_numpy(pixels / 255).permute(2, 0, 1)[None].contiguous()
+
+    background = None if sample.background is None else shrunk(sample.background)
+    return Held(shrunk(sample.image), alpha, sample.name, background)

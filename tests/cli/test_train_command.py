@@ -10,7 +10,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -18,6 +17,8 @@ from mattecli import zoo
 from mattecli.cli import app, console
 from mattecli.cli.train import Display
 from mattecli.training import Progress
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE = 180
@@ -47,14 +48,6 @@ validate = true
 
 def run(*arguments):
     return CliRunner().invoke(app, ["train", *map(str, arguments)])
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import torch
 from mattecli.errors import UsageError
 from mattecli.mixing import augment
 from mattecli.mixing.batch import Label
-from mattecli.mixing.sampling import Mixture, data_settings
+from mattecli.mixing.sampling import Mixture
+from mattecli.mixing.settings import data_settings
 from mattecli.mixing.sources import read
 
 
@@ -147,6 +148,8 @@ def test_a_wrong_table_is_named(data, change, word):
         ({"sources": "people"}, "sources"),
         ({"phases": ["first"]}, "phases"),
         ({"phases": [{"until": 1, "size": 64, "batch": 0}]}, "batch"),
+        ({"phases": [{"until": 1, "size": 64, "batch": 1, "closeup": 3.0}]}, "closeup"),
+        ({"turned": 1.5}, "turned"),
         ({"aspects": [0]}, "aspects"),
         ({"sources": [{"name": "x", "kind": "masks", "root": "people", "weight": -1.0}]}, "negative"),
     ],
@@ -239,3 +242,21 @@ def test_a_share_of_the_batches_are_clips(data, clips):
     assert set(kinds) == {1, 4}
     with pytest.raises(UsageError, match="frames 9"):
         data_settings(clips | {"phases": [{"until": 9, "size": 64, "batch": 8, "frames": 9}]})
+
+
+@pytest.mark.parametrize("turned", [0.0, 1.0])
+def test_photos_are_turned_by_a_right_angle(data, turned):
+    slope = np.repeat(np.linspace(250, 5, 96, dtype=np.uint8)[:, None, None], 64, 1).repeat(3, 2)
+    for path in (data / "people/images").iterdir():
+        cv2.imwrite(str(path), slope)
+    table = _table(composed=0.0) | {"turned": turned, "tilt": 0.0, "aspects": [0.667]}
+    table["sources"] = table["sources"][:1]
+    mixture = Mixture(data_settings(table), data, seed=1)
+    for number in range(4):
+        batch = mixture.batch(number)
+        height, width = batch.image.shape[-2:]
+        assert height > width and batch.alpha.shape[-2:] == batch.image.shape[-2:]
+        down = batch.image.mean((1, 3)).diff().mean(1)
+        across = batch.image.mean((1, 2)).diff().mean(1)
+        steep, flat = (across, down) if turned else (down, across)
+        assert (steep.abs() > 5 * flat.abs()).all() and (turned or (steep < 0).all())

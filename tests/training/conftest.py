@@ -8,7 +8,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +19,5 @@ def tiny() -> Iterator[ModuleType]:
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _quick(one_thread: None) -> None:
+    """Whatever is trained here is small."""

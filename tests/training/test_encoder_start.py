@@ -23,21 +23,9 @@ from mattecli.zoo.encoders.mobilenetv3 import MobileNetV3Large
 from mattecli.zoo.encoders.resnet import ResNet
 from mattecli.zoo.encoders.swin import Swin
 from mattecli.zoo.encoders.vgg import VGG16
+from tests.training.making import one_step
 
-RECIPE = """
-model = "modnet"
-output = "{0}/run"
-encoder = "{0}/imagenet.pth"
-learns = ["f_branch.*"]
-[optimizer]
-steps = 1
-[run]
-device = "cpu"
-workers = 0
-[data]
-root = "{0}"
-phases = [{{until = 1, size = 64, batch = 2}}]
-[[data.sources]]
+CROWD = """
 name = "crowd"
 kind = "mattes"
 root = "crowd"
@@ -51,7 +39,8 @@ def plan(tmp_path: Path) -> Recipe:
     for kind in ("images", "alphas"):
         (tmp_path / "crowd" / kind).mkdir(parents=True)
         cv2.imwrite(str(tmp_path / f"crowd/{kind}/0.png"), np.full((80, 80, 3), 255, np.uint8))
-    (tmp_path / "recipe.toml").write_text(RECIPE.format(tmp_path))
+    start = f'encoder = "{tmp_path}/imagenet.pth"\nlearns = ["f_branch.*"]'
+    (tmp_path / "recipe.toml").write_text(one_step(tmp_path, "modnet", start, CROWD))
     return read_recipe(str(tmp_path / "recipe.toml"))
 
 

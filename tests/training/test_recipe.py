@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mattecli.errors import UsageError
-from mattecli.mixing.sampling import data_settings
+from mattecli.mixing.settings import data_settings
 from mattecli.training import packaged, read_recipe
 from mattecli.training.recipe import RunSettings, check_files
 
@@ -108,6 +108,8 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         check_files(recipe)
     (tmp_path / "resnet50.pth").touch()
     check_files(dataclasses.replace(recipe, encoder=str(tmp_path / "resnet50.pth")))
+    with pytest.raises(UsageError, match=r"output names .*resnet50\.pth, which is a file"):
+        check_files(dataclasses.replace(recipe, output=tmp_path / "resnet50.pth"))
 
 
 def test_the_digest_is_of_what_decides_the_result(tmp_path: Path) -> None:

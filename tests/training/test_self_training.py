@@ -14,6 +14,7 @@ from mattecli.mixing.batch import Label
 from mattecli.mixing.sources import Picture, Source, items, read
 from mattecli.training import check_recipes, read_recipe, train
 from mattecli.training.self_training import mark, trimap
+from tests.training.making import one_step
 
 
 class Bright:
@@ -78,26 +79,13 @@ def test_the_folder_is_read_as_trimaps_and_made_once(tmp_path):
 
 
 WEIGHTS = Path(mattecli.__file__).parent / "zoo/weights"
-RECIPE = """
-model = "realtime"
-output = "{0}/run"
-init = "{1}/realtime.safetensors"
-self_training = "crowd"
-[optimizer]
-steps = 1
-[run]
-device = "cpu"
-workers = 0
-[data]
-root = "{0}"
-prepared = "{0}/made"
-phases = [{{until = 1, size = 64, batch = 2}}]
-[[data.sources]]
+BOXES = """
 name = "crowd, boxes"
 kind = "boxes"
 root = "crowd"
 scenery = 1.0
-[[data.sources]]
+"""
+MARKED = """
 name = "crowd"
 kind = "trimaps"
 root = "crowd"
@@ -105,9 +93,15 @@ labels = "crowd"
 """
 
 
+def _recipe(folder: Path) -> str:
+    return one_step(
+        folder, "realtime", f'init = "{WEIGHTS}/realtime.safetensors"\nself_training = "crowd"', BOXES, MARKED
+    )
+
+
 def test_a_recipe_marks_before_it_trains(tmp_path, monkeypatch):
     _photos(tmp_path / "crowd")
-    (tmp_path / "recipe.toml").write_text(RECIPE.format(tmp_path, WEIGHTS))
+    (tmp_path / "recipe.toml").write_text(_recipe(tmp_path))
     plan = read_recipe(str(tmp_path / "recipe.toml"))
     monkeypatch.setattr("mattecli.inference.network.Matter", lambda *given, **more: Bright())
     check_recipes([plan])
@@ -119,7 +113,7 @@ def test_a_recipe_marks_before_it_trains(tmp_path, monkeypatch):
 
 def test_self_training_needs_boxes_and_weights(tmp_path):
     _photos(tmp_path / "crowd")
-    text = RECIPE.format(tmp_path, WEIGHTS)
+    text = _recipe(tmp_path)
     (tmp_path / "recipe.toml").write_text(text.replace("init =", "# init ="))
     with pytest.raises(UsageError, match="init must be given"):
         read_recipe(str(tmp_path / "recipe.toml"))
