@@ -24,7 +24,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from mattecli.errors import MatteError
+from mattecli.errors import MatteError, reason
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -68,7 +68,7 @@ def guard(command: Callable[P, R]) -> Callable[P, R]:
             if kwargs.get("debug") or error.errno == errno.EPIPE:  # who reads our output may stop: Typer ends quietly
                 raise
             where = f"{error.filename}: " if error.filename else ""
-            complain(f"{where}{(error.strerror or str(error)).lower()}.")
+            complain(f"{where}{reason(error)}.")
             raise typer.Exit(MatteError.exit_code) from None
         except KeyboardInterrupt as error:
             if kwargs.get("debug"):

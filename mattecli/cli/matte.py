@@ -95,11 +95,11 @@ def matte(
 ) -> None:
     """Photos in; their alpha mattes, cutouts or composites out, at full size.
 
-    Reads JPEG, PNG, WebP, TIFF, BMP and AVIF, turned upright. Transparent
-    pixels of a photo are laid over white for the network, and the photo's own
-    alpha multiplies the estimated one. Colour outputs keep the ICC profile and
-    EXIF, and show the subject's own colours, with no fringe of the old
-    background.
+    Reads JPEG, PNG, WebP, TIFF, BMP and AVIF, turned upright; of a file with
+    several pictures (animations, pages) the first. Transparent pixels of a
+    photo are laid over white for the network, and the photo's own alpha
+    multiplies the estimated one. Colour outputs keep the ICC profile and EXIF,
+    and show the subject's own colours, with no fringe of the old background.
 
     Exit status: 0 all done, 1 some photos failed, 2 wrong use, 130 interrupted.
 

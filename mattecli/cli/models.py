@@ -15,6 +15,7 @@ from rich.table import Table
 
 from mattecli import zoo
 from mattecli.cli.console import INTERRUPTED, complain, console, emit_json, print_table, say
+from mattecli.errors import UsageError
 from mattecli.zoo import cache
 
 if TYPE_CHECKING:
@@ -39,7 +40,18 @@ def models(context: typer.Context, as_json: Json = False) -> None:
     Example: mattecli models pull rvm-mobilenetv3
     """
     if context.invoked_subcommand is not None:
+        if as_json:
+            raise UsageError("--json goes behind `list`, `show NAME` or `where`, or alone for the list.")
         return
+    list_networks(as_json)
+
+
+@app.command("list")
+def list_networks(as_json: Json = False) -> None:
+    """List the networks, as `mattecli models` alone does.
+
+    Example: mattecli models list --json
+    """
     cards = [zoo.card(name) for name in zoo.names()]
     if as_json:
         for card in cards:

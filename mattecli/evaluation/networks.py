@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from mattecli.errors import InputError
 from mattecli.evaluation.clip_dataset import Footage, read_pictures
@@ -18,6 +17,7 @@ from mattecli.evaluation.run import Predict
 from mattecli.inference import guided
 from mattecli.inference.frames import Steady, follow
 from mattecli.inference.network import Matter
+from mattecli.inference.photos import lacks_memory
 from mattecli.media.photos import read_photo
 
 
@@ -51,7 +51,9 @@ def clips(matter: Matter, steady: Steady = "state") -> PredictClip:
 def _enough_memory(path: Path) -> Iterator[None]:
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
         raise InputError(f"{path}: not enough memory; try a smaller --size or --device cpu.") from error
 
 

@@ -50,6 +50,12 @@ def resize(rgb: Picture, height: int, width: int) -> Picture:
     return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
 
 
+def bounded(height: int, width: int, longest: int) -> tuple[int, int]:
+    """The size itself, or one of the same shape whose longer side is `longest`."""
+    scale = min(1.0, longest / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def fit(image: Floats, alpha: Floats, radius: int = RADIUS, epsilon: float = EPSILON) -> tuple[Floats, Floats]:
     """Slope `[3, h, w]` and intercept `[h, w]` fitted to `image` `hxwx3` and `alpha` `hxw`, both in [0, 1].
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mattecli.errors import InputError, UsageError
 from mattecli.inference.coarse import Coarse, resized
-from mattecli.inference.guided import Floats, Picture, resize
+from mattecli.inference.guided import Floats, Picture, bounded, resize
 from mattecli.inference.output import PRESENT
 
 Labels = NDArray[np.int32]
@@ -46,7 +46,7 @@ class Apart:
     def __init__(self, coarse: Coarse, alpha: Floats, size: tuple[int, int], largest: int = LARGEST) -> None:
         self.size = size
         height, width = coarse.seen.shape[:2]
-        small = resized(alpha, *_bounded(height, width, largest))
+        small = resized(alpha, *bounded(height, width, largest))
         pixels = size[0] * size[1] / small.size
         scores: Sequence[float | None]
         if coarse.instances is None:
@@ -103,11 +103,6 @@ class People(Apart):
         for plane in range(1, len(self._shares)):
             total = total + self._refined(plane)
         return total
-
-
-def _bounded(height: int, width: int, largest: int) -> tuple[int, int]:
-    scale = min(1, largest / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def _found(

@@ -16,17 +16,18 @@ from typing import Any
 import cv2
 import torch
 
-from mattecli.errors import InputError, MatteError
+from mattecli import atomic
+from mattecli.errors import InputError, MatteError, reason
 from mattecli.inference.coarse import Coarse
 from mattecli.inference.guidance.hints import NOTHING, Hints
 from mattecli.inference.instances import Choice, People
 from mattecli.inference.network import Matter
 from mattecli.inference.output import Box, Output, Rendered
 from mattecli.media.batch import Job, numbered
-from mattecli.media.photos import Photo, encode, read_photo, write_atomic
+from mattecli.media.photos import Photo, encode, read_photo
 
-FAILURES = (MatteError, OSError, MemoryError, cv2.error, torch.OutOfMemoryError)
-"""What makes one photo fail and not the run; anything else is a fault of ours."""
+FAILURES = (MatteError, OSError, cv2.error)
+"""What, beside a lack of memory, makes one photo fail and not the run; anything else is a fault of ours."""
 
 Hinting = Callable[[Photo], Hints]
 
@@ -135,7 +136,9 @@ def _start(
         photo = reading.result()
         hints = hint(photo)
         coarse = matter.predict(photo.rgb, hints)
-    except FAILURES as error:
+    except Exception as error:
+        if not _is_the_photos(error):
+            raise
         return _Waiting(job, 0, _failed(error))
     pixels = photo.rgb.shape[0] * photo.rgb.shape[1]
     _collect(waiting, report, until=lambda: sum(item.pixels for item in waiting) + pixels <= IN_FLIGHT)
@@ -151,7 +154,9 @@ def _collect(
         item = waiting.popleft()
         try:
             outcome = item.result.result()
-        except FAILURES as error:
+        except Exception as error:
+            if not _is_the_photos(error):
+                raise
             outcome = Outcome(item.job, error=_sentence(item.job, error))
         report(outcome)
 
@@ -224,7 +229,7 @@ def _write(files: dict[Path | None, bytes]) -> None:
                 _to_stdout(data)
                 continue
             new = not target.exists()
-            write_atomic(target, data)
+            atomic.write(target, data)
             if new:
                 written.append(target)
     except BaseException:
@@ -238,15 +243,29 @@ def _to_stdout(data: bytes) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     except OSError as error:
-        raise InputError(f"stdout can't be written: {(error.strerror or str(error)).lower()}.") from error
+        raise InputError(f"stdout can't be written: {reason(error)}.") from error
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether memory was missing, as Python, OpenCV and PyTorch say it, which on a CPU has no error of its own."""
+    if isinstance(error, cv2.error):
+        return bool(error.code == cv2.Error.StsNoMem)
+    of_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return of_cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
+def _is_the_photos(error: Exception) -> bool:
+    return isinstance(error, FAILURES) or lacks_memory(error)
 
 
 def _sentence(job: Job, error: BaseException) -> str:
     name = "stdin" if job.source is None else str(job.source)
     if isinstance(error, MatteError):
         return str(error)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if lacks_memory(error):
         return f"{name}: not enough memory; try a smaller --size or --device cpu."
+    if isinstance(error, cv2.error):
+        return f"{name}: OpenCV says: {error.err.strip().rstrip('.')}."
     if isinstance(error, OSError):
-        return f"{name}: {(error.strerror or str(error)).lower()}."
+        return f"{name}: {reason(error)}."
     return f"{name}: {error}"

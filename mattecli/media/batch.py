@@ -11,6 +11,10 @@ from pathlib import Path
 from mattecli.errors import UsageError
 from mattecli.media.photos import READABLE, UNREADABLE, WRITABLE
 
+TAGS = ("alpha", "cutout", "foreground", "composite")
+"""What may be made of a photo, and is said at the end of its name where it lies beside the photo."""
+_OF_A_RUN = re.compile(rf"(.+)_(?:{'|'.join(TAGS)})(?:_[1-9]\d*)?")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -38,6 +42,7 @@ def plan(
 ) -> list[Job]:
     """The jobs for `inputs` (paths, folders, patterns, "-") going to `output`, sorted within each input.
 
+    tag: one of `TAGS`.
     output: None writes NAME_<tag><suffix> beside each photo (stdin: to stdout), "-" writes the one photo to
         stdout, a file name (or device) takes the one photo, anything else is a folder that gets NAME<suffix>, with the
         subfolders of searched folders and of patterns mirrored.
@@ -52,7 +57,7 @@ def plan(
     if "" in (*inputs, output):
         raise UsageError("A name is empty; give a photo, a folder or a pattern, and -o a file or folder.")
     folder = _folder(output)
-    within = [found for text in inputs for found in _find(text, recursive, tag if output is None else None, folder)]
+    within = [found for text in inputs for found in _find(text, recursive, folder)]
     found = list(dict.fromkeys(within))
     if not found:
         raise UsageError(f"No photo found in {', '.join(inputs) or 'nothing'}.")
@@ -108,12 +113,12 @@ def _is_special(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def _find(text: str, recursive: bool, tag: str | None, folder: Path | None) -> list[_Found]:
+def _find(text: str, recursive: bool, folder: Path | None) -> list[_Found]:
     if text == "-":
         return [_Found(None, Path("stdin"), False)]
     path = Path(text)
     if path.is_dir():
-        return _search(path, recursive, tag, folder)
+        return _search(path, recursive, folder)
     if path.exists() or not glob.has_magic(text):
         return [_Found(path, Path(path.name), False)]
     fixed = Path(*path.parts[: next(i for i, part in enumerate(path.parts) if glob.has_magic(part))])
@@ -122,9 +127,9 @@ def _find(text: str, recursive: bool, tag: str | None, folder: Path | None) -> l
     return [_Found(photo, photo.relative_to(fixed), False) for photo in photos]
 
 
-def _search(root: Path, recursive: bool, tag: str | None, folder: Path | None) -> list[_Found]:
-    """Photos in a folder, without hidden files, an output folder inside it, and what an earlier run wrote
-    beside them.
+def _search(root: Path, recursive: bool, folder: Path | None) -> list[_Found]:
+    """Photos in a folder, without hidden files, pipes and devices, an output folder inside it, and what an earlier
+    run wrote beside them.
     """
     found: list[_Found] = []
 
@@ -133,13 +138,12 @@ def _search(root: Path, recursive: bool, tag: str | None, folder: Path | None) -
             raise error
         found.append(_Found(here, here.relative_to(root), True))
 
-    own_name = re.compile(rf"(.+)_{re.escape(tag)}(?:_[1-9]\d*)?") if tag is not None else None
     for here, names in _walk(root, recursive, folder, closed):
         stems = {Path(name).stem for name in names}
         for name in names:
             stem, kind = Path(name).stem, Path(name).suffix
-            written = own_name is not None and (match := own_name.fullmatch(stem)) and match[1] in stems
-            if kind.lower() in READABLE and not written:
+            written = (match := _OF_A_RUN.fullmatch(stem)) and match[1] in stems
+            if kind.lower() in READABLE and not written and not _is_special(here / name):
                 found.append(_Found(here / name, (here / name).relative_to(root), True))
     return found
 
@@ -175,6 +179,7 @@ def _target(
 
 def _check(jobs: list[Job]) -> None:
     taken: dict[Path, Job] = {}
+    clashes: list[tuple[Job, Job]] = []
     sources = {Path(os.path.realpath(job.source)) for job in jobs if job.source is not None}
     series = {_unnumbered(source): source for source in sources}
     for job in jobs:
@@ -186,10 +191,12 @@ def _check(jobs: list[Job]) -> None:
         source = series.get(goal) if job.numbered else job.target if goal in sources else None
         if source is not None:
             raise UsageError(f"{source} is an input and would be overwritten; choose another output.")
-        if goal in taken:
-            first = taken[goal].source or "stdin"
-            raise UsageError(
-                f"{first} and {job.source or 'stdin'} would both write {job.target}; rename one of them, or do them in "
-                "two runs with an -o each."
-            )
-        taken[goal] = job
+        if (first := taken.setdefault(goal, job)) is not job:
+            clashes.append((first, job))
+    if clashes:
+        first, second = clashes[0]
+        others = f" ({len(clashes) - 1} more such)" if len(clashes) > 1 else ""
+        raise UsageError(
+            f"{first.source or 'stdin'} and {second.source or 'stdin'} would both write {second.target}{others}; "
+            "rename one of them, or do them in two runs with an -o each."
+        )

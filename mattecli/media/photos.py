@@ -8,9 +8,6 @@ the file's suffix says. Grey, palette and CMYK become RGB. Out: the same formats
 kept, but for BMP, which has no place for them.
 """
 
-import secrets
-import stat
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mattecli.errors import InputError, UsageError
+from mattecli.errors import InputError, UsageError, reason
 from mattecli.media import metadata
 
 Pixels: TypeAlias = npt.NDArray[Any]
@@ -142,32 +139,6 @@ def encode(array: Pixels, suffix: str, *, icc: bytes | None = None, exif: bytes 
     return metadata.write_jpeg_profile(data, icc) if icc and suffix in _JPEG else data
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Writes `data` to `path` whole or not at all: beside it first, then renamed. Missing folders are made.
-
-    Whatever interrupts it (Ctrl-C too), the goal is as it was and nothing is left beside it. A goal that is
-    no regular file (a pipe, /dev/null) is written directly. Raises InputError where the system refuses, as on
-    a full disk.
-    """
-    try:
-        if path.exists() and not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
-            path.write_bytes(data)
-            return
-        if path.parent.exists() and not path.parent.is_dir():
-            raise InputError(f"{path} can't be written: {path.parent} is no folder.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
-        try:
-            beside.write_bytes(data)
-            beside.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                beside.unlink()
-            raise
-    except OSError as error:
-        raise InputError(f"{path} can't be written: {(error.strerror or str(error)).lower()}.") from error
-
-
 def _compress(
     suffix: str, array: Pixels, kinds: list[int], blocks: list[npt.NDArray[np.uint8]], parameters: list[int]
 ) -> bytes:
@@ -191,7 +162,7 @@ def _load(path: Path, name: str) -> bytes:
     except IsADirectoryError as error:
         raise InputError(f"{name} is a folder, not a photo.") from error
     except OSError as error:
-        raise InputError(f"{name} can't be read: {(error.strerror or str(error)).lower()}.") from error
+        raise InputError(f"{name} can't be read: {reason(error)}.") from error
 
 
 def _decode(data: bytes, name: str) -> tuple[Pixels, bytes | None, bytes | None]:

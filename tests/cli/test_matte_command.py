@@ -7,26 +7,12 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-import torch
-from torch import nn
 from typer.testing import CliRunner
 
 from mattecli import zoo
 from mattecli.cli import app
 from mattecli.errors import MatteError
-from mattecli.zoo.spec import Prediction, Spec, long_side
-
-
-class Red(nn.Module):
-    spec = Spec(size=long_side(64, 8))
-
-    def __init__(self):
-        super().__init__()
-        self.offset = nn.Parameter(torch.zeros(1))
-
-    def forward(self, image, **_):
-        slope = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, *image.shape[-2:])
-        return Prediction(image[:, :1], maps={"slope": slope, "intercept": 0 * image[:, :1]})
+from tests.networks import Red
 
 
 @pytest.fixture(autouse=True)

@@ -31,6 +31,11 @@ def test_the_list_names_every_network():
     assert weights["gfm-rim-r34"].rstrip().endswith("none published")
 
 
+def test_the_list_can_be_asked_for_by_name():
+    assert run("list").stdout == run().stdout
+    assert run("list", "--json").stdout == run("--json").stdout
+
+
 def test_the_list_for_machines():
     entries = [json.loads(line) for line in run("--json").stdout.splitlines()]
     assert [entry["name"] for entry in entries] == list(zoo.names())
@@ -60,6 +65,24 @@ def test_an_unknown_name_gets_the_nearest():
     result = run("show", "modnt")
     assert result.exit_code == 2 and not result.stdout
     assert "'modnet'" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("rvm", "the nearest are 'rvm-mobilenetv3', 'rvm-resnet50', 'rvm-mobilenetv3-fast', and"),
+        ("E2EHIM", "the nearest is 'e2ehim-swint', and"),
+        ("nope", "'nope';"),
+    ],
+)
+def test_an_unknown_name_is_answered_in_a_line(name, sentence):
+    said = " ".join(run("show", name).stderr.split())
+    assert f"{sentence} `mattecli models` lists them all." in said and "bgmv2" not in said
+
+
+def test_json_before_a_subcommand_is_not_passed_over():
+    result = run("--json", "show", "modnet")
+    assert result.exit_code == 2 and "behind `list`" in result.stderr
 
 
 def test_listing_does_not_load_torch():

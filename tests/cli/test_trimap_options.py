@@ -6,30 +6,23 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-import torch
-from torch import nn
 from typer.testing import CliRunner
 
 from mattecli import zoo
 from mattecli.cli import app
-from mattecli.zoo.spec import Prediction, Spec, native
+from mattecli.zoo.spec import native
 from tests.media.clips.making import make_clip
-
-
-class Half(nn.Module):
-    def __init__(self, needs):
-        super().__init__()
-        self.spec = Spec(size=native(), needs=needs)
-        self.level = nn.Parameter(torch.tensor(0.5))
-
-    def forward(self, image, **_):
-        return Prediction(torch.zeros_like(image[:, :1]) + self.level)
+from tests.networks import Even
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """photos/a.png, b.png and c.png, trimaps/ of the same names, c's too small, and clip.mp4."""
-    monkeypatch.setattr(zoo, "load", lambda name, weights=None: Half("trimap" if name == "gca" else "image"))
+
+    def load(name, weights=None):
+        return Even(0.5, "trimap" if name == "gca" else "image", native())
+
+    monkeypatch.setattr(zoo, "load", load)
     monkeypatch.chdir(tmp_path)
     for name, width in {"a": 60, "b": 60, "c": 30}.items():
         for kind in ("photos", "trimaps"):

@@ -37,7 +37,7 @@ class Red(nn.Module):
 class TooLarge(Red):
     def forward(self, image, *, trimap=None, background=None, state=None):
         if image.max() > 0.9:
-            raise torch.OutOfMemoryError
+            torch.empty(2**60)
         return super().forward(image)
 
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from mattecli.inference import photos
 from mattecli.inference.network import Matter
@@ -121,13 +122,30 @@ def test_a_stdout_that_cannot_be_written_is_told(jobs, red, monkeypatch):
     assert outcomes[0].error == "stdout can't be written: no space left on device."
 
 
-def test_out_of_memory_is_one_photos(jobs, red, monkeypatch):
+def of_python():
+    raise MemoryError
+
+
+def of_a_gpu():
+    raise torch.OutOfMemoryError
+
+
+def of_a_cpu():
+    torch.empty(2**60)
+
+
+def of_opencv():
+    cv2.resize(np.zeros((2, 2, 3), np.uint8), (2**31 - 1, 2**31 - 1))
+
+
+@pytest.mark.parametrize("lack", [of_python, of_a_gpu, of_a_cpu, of_opencv])
+def test_out_of_memory_is_one_photos(jobs, red, monkeypatch, lack):
     matter = Matter(red, "cpu")
     predict = matter.predict
 
     def large(rgb, hints):
         if rgb.shape[0] == 21:
-            raise MemoryError
+            lack()
         return predict(rgb, hints)
 
     monkeypatch.setattr(matter, "predict", large)
@@ -135,6 +153,15 @@ def test_out_of_memory_is_one_photos(jobs, red, monkeypatch):
     process(jobs[:3], matter, Output(), outcomes.append)
     assert [bool(outcome.error) for outcome in outcomes] == [False, True, False]
     assert "memory" in outcomes[1].error
+
+
+def test_what_opencv_refuses_is_a_sentence(jobs, red, monkeypatch):
+    matter = Matter(red, "cpu")
+    monkeypatch.setattr(matter, "predict", lambda rgb, hints: cv2.resize(rgb, (0, 0)))
+    outcomes = []
+    process(jobs[:1], matter, Output(), outcomes.append)
+    said = outcomes[0].error
+    assert "OpenCV says: " in said and ".cpp" not in said and "\n" not in said
 
 
 def test_a_fault_of_ours_is_not_hidden(jobs, red, monkeypatch):

@@ -123,7 +123,11 @@ def test_a_device_takes_the_one_photo_and_is_never_in_the_way(photos):
 
 def test_same_name_in_one_folder(photos):
     Path("in/a.jpg").write_bytes(b"")
-    with pytest.raises(UsageError, match="both write"):
+    with pytest.raises(UsageError, match=r"in/a\.jpg and in/a\.png would both write out/a\.png; "):
+        planned(["in"], "out")
+    for name in ("in/a.webp", "in/b.tif"):
+        Path(name).write_bytes(b"")
+    with pytest.raises(UsageError, match=r"out/a\.png \(2 more such\);"):
         planned(["in"], "out")
 
 
@@ -184,6 +188,20 @@ def test_a_second_run_does_not_eat_the_first_ones_series(photos):
     assert planned(["in"], None) == before
     Path("in/stray_alpha_1.png").write_bytes(b"")
     assert "in/stray_alpha_1.png" in planned(["in"], None)
+
+
+def test_no_run_eats_what_another_kind_of_run_left_beside_its_photos(photos):
+    before = planned(["in"], None), planned(["in"], "out")
+    for name in ("in/a_cutout.png", "in/b_foreground.webp", "in/b_composite_2.jpg", "in/a_alpha.png"):
+        Path(name).write_bytes(b"")
+    assert (planned(["in"], None), planned(["in"], "out")) == before
+    assert planned(["in/a_cutout.png"], "out") == {"in/a_cutout.png": "out/a_cutout.png"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without named pipes")
+def test_a_pipe_in_a_folder_is_no_photo(photos):
+    os.mkfifo("in/pipe.png")
+    assert "in/pipe.png" not in planned(["in"], "out")
 
 
 def test_what_cannot_be_read_is_counted(photos):

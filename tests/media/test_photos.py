@@ -1,12 +1,10 @@
-"""Photos through files and back: pixels, alpha, orientation, metadata, refusals, whole files."""
+"""Photos through files and back: pixels, alpha, orientation, metadata, refusals."""
 
-import errno
 import io
 import struct
 import subprocess
 import sys
 import zlib
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,7 +14,7 @@ from hypothesis import strategies as st
 
 from mattecli.errors import InputError, UsageError
 from mattecli.media import metadata
-from mattecli.media.photos import READABLE, WRITABLE, check_suffix, encode, read_photo, write_atomic
+from mattecli.media.photos import READABLE, WRITABLE, check_suffix, encode, read_photo
 
 LOSSLESS = (".png", ".tiff", ".tif", ".bmp")
 KEEPS_PROFILE = sorted(WRITABLE - {".bmp"})
@@ -305,39 +303,6 @@ def test_too_long_for_webp():
 
 def test_suffix_sets_are_lower_case():
     assert {suffix.lower() for suffix in READABLE} == READABLE > WRITABLE
-
-
-@pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
-@pytest.mark.parametrize("moment", ["write_bytes", "replace"])
-def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch, failure, moment):
-    goal = tmp_path / "alpha.png"
-    goal.write_bytes(b"before")
-    real = Path.write_bytes
-
-    def fail(self, data):
-        if moment == "write_bytes":
-            real(self, data[:3])
-        raise failure
-
-    monkeypatch.setattr(Path, moment, fail)
-    expected = InputError if isinstance(failure, OSError) else KeyboardInterrupt
-    with pytest.raises(expected, match="no space left" if expected is InputError else None):
-        write_atomic(goal, b"after and longer")
-    monkeypatch.undo()
-    assert goal.read_bytes() == b"before"
-    assert list(tmp_path.iterdir()) == [goal]
-
-
-def test_writing(tmp_path):
-    goal = tmp_path / "new" / "folder" / "alpha.png"
-    write_atomic(goal, b"one")
-    write_atomic(goal, b"two")
-    assert goal.read_bytes() == b"two"
-    assert list(goal.parent.iterdir()) == [goal]
-    with pytest.raises(InputError, match="can't be written"):
-        write_atomic(tmp_path / "new", b"a folder is there")
-    with pytest.raises(InputError, match="no folder"):
-        write_atomic(goal / "below_a_file.png", b"")
 
 
 def test_media_needs_no_torch():

@@ -11,7 +11,7 @@ import numpy as np
 
 from mattecli.errors import InputError, UsageError
 from mattecli.inference.guidance.hints import NOTHING, Hints
-from mattecli.inference.guided import Floats, Picture, resize
+from mattecli.inference.guided import Floats, Picture, bounded, resize
 from mattecli.inference.network import Matter
 from mattecli.inference.output import subject
 from mattecli.media.batch import Job
@@ -203,8 +203,7 @@ def round_subject(alpha: Floats, height: int, width: int) -> Floats:
 
 def drawn(height: int, width: int) -> tuple[int, int]:
     """The size at which bands are drawn for a picture of that size."""
-    scale = min(1.0, LONGEST / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
+    return bounded(height, width, LONGEST)
 
 
 def _band(alpha: Floats) -> int:
