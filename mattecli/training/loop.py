@@ -101,11 +101,16 @@ class Training:
         )
 
     def run(self) -> dict[str, float]:
-        """Train to the last step. A signal to stop saves a checkpoint and raises `KeyboardInterrupt`."""
+        """Train to the last step; without any, what training would begin with is the result.
+
+        A signal to stop saves a checkpoint and raises `KeyboardInterrupt`.
+        """
         run, steps = self.recipe.run, self.recipe.optimizer.steps
         feed, meter = self._feed(), _Meter(self.step)
         try:
             with stopped_by_signal() as stopped:
+                if not steps:
+                    self._validate()
                 while self.step < steps:
                     meter.add(self._step(feed))
                     self.step += 1
@@ -139,7 +144,9 @@ class Training:
             last = part == accumulate - 1
             with nullcontext() if last else self._alone():
                 terms = self.objective(batch, taken.frames)
-                (torch.stack(list(terms.values())).sum() / accumulate).backward()  # type: ignore[no-untyped-call]
+                loss = torch.stack(list(terms.values())).sum() / accumulate
+                if loss.requires_grad:  # what `learns` may take no part in a photo
+                    loss.backward()  # type: ignore[no-untyped-call]
             feed.fetch()
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value.detach() / accumulate

@@ -22,7 +22,8 @@ _T = TypeVar("_T")
 class OptimizerSettings:
     """`[optimizer]`: AdamW, linear warm-up and then `schedule` down to `min_lr` (a share of `lr`).
 
-    `steps` and `warmup` count optimiser steps; `clip` is the largest gradient norm (0: no clipping).
+    `steps` and `warmup` count optimiser steps (`steps` 0: the mean of `init` and `soup` is all that is wanted); `clip`
+    is the largest gradient norm (0: no clipping).
     """
 
     steps: int
@@ -255,7 +256,7 @@ def _check_ranges(recipe: Recipe, path: Path) -> None:
         "soup adds to init, so init must be given": bool(recipe.init or not recipe.soup),
         "encoder starts a fresh network, so init must not be given beside it": not (recipe.encoder and recipe.init),
         "seed must be 0 or more": recipe.seed >= 0,
-        "optimizer.steps must be 1 or more": o.steps >= 1,
+        "optimizer.steps must be 0 or more": o.steps >= 0,
         "optimizer.lr must be above 0": o.lr > 0,
         "optimizer.betas must lie in [0, 1)": all(0 <= beta < 1 for beta in o.betas),
         "optimizer.min_lr is a share of lr and must lie in [0, 1]": 0 <= o.min_lr <= 1,

@@ -173,6 +173,23 @@ def test_what_does_not_learn_stays_as_it_is(tiny, tmp_path: Path) -> None:
     assert all(torch.equal(value, after[name]) for name, value in before.items() if name.startswith("body."))
 
 
+def test_without_steps_the_beginning_is_the_result(tiny, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    begin = tiny.Tiny().state_dict()
+    training = tiny.train(replace(read_recipe(str(tiny.recipe(tmp_path, steps=0))), seed=3))
+    weights = load_file(tmp_path / "run" / "best.safetensors")
+    assert all(torch.equal(weights[key], value) for key, value in begin.items())
+    assert training.best["step"] == 0
+
+
+def test_what_no_loss_reaches_learns_nothing(tiny, tmp_path: Path) -> None:
+    plan = replace(read_recipe(str(tiny.recipe(tmp_path, steps=4))), learns=("idle",))
+    before = tiny.Tiny().state_dict()["idle"]
+    training = tiny.train(plan)
+    assert training.step == 4 and training.skipped == 0
+    assert torch.equal(training.network.state_dict()["idle"], before)
+
+
 def test_a_pattern_that_fits_nothing_is_named(tiny, tmp_path: Path) -> None:
     plan = replace(read_recipe(str(tiny.recipe(tmp_path))), learns=("head.*", "tail.*"))
     with pytest.raises(UsageError, match=r"learns: 'tail\.\*' fits no parameter"):

@@ -61,7 +61,7 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
         ("steps = 10", "steps = 10.5", "optimizer.steps should be a whole number"),
         ("steps = 10", "steps = true", "optimizer.steps should be a whole number"),
         ("steps = 10", "", "optimizer.steps is missing"),
-        ("steps = 10", "steps = 0", "optimizer.steps must be 1 or more"),
+        ("steps = 10", "steps = -1", "optimizer.steps must be 0 or more"),
         ("lr = 1", "lr = 0", "optimizer.lr must be above 0"),
         ("[0.9, 0.95]", "[0.9]", "a list of 2 numbers"),
         ("[0.9, 0.95]", "[0.9, 1.0]", "betas must lie in"),
