@@ -31,8 +31,7 @@ to full size 12 %, recall 8 %.
 Measured at 512 × 512 beside RVM-MobileNetV3 (8.0 G), each pair in one run, two cores with AVX512-BF16, median ms: eager
 fp32 71 (RVM 327), eager bf16 49 (247), OpenVINO f32 59 (128), OpenVINO bf16 32 (63: 0.51). At the 430 GFLOP/s
 (fp32) and 900 (bf16) that dense 3×3 convolutions reach there, the arithmetic alone would take 21 and 10 ms.
-In bf16 alpha stays within 2/255
-of fp32 on 99.9 % of the pixels of 35 of 42 photos, within 4.7/255 on all (mean 1.2; the card says how).
+In bf16 alpha stays within 2/255 of fp32 on 99.9 % of the pixels of each of 43 photos (worst 1.8/255; the card says how).
 
 Training adds a boundary head (the teacher's α′ of Matte Label Blending) and a semantic head at 1/8; `fuse` drops
 both and folds the normalisations.
