@@ -1,7 +1,8 @@
 """Weights downloaded or imported: converted to safetensors once, then found by the network's name.
 
 $MATTECLI_HOME, else $XDG_CACHE_HOME/mattecli, else the platform's usual place
-    NAME.safetensors     the network's own keys; the header says where they came from
+    NAME.safetensors     the network's own keys; the header says where they came from. A published file that several
+                         networks take is kept once, under the first one's name
     NAME.json            the checksum of the first download, where the card knows none
     downloads/           what is not yet whole
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mattecli.errors import InputError, MatteError, UsageError
-from mattecli.zoo.registry import Card, card
+from mattecli.zoo.registry import Card, card, names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +57,7 @@ def folder() -> Path:
 
 def find(about: Card) -> Path | None:
     """The weights that `load` takes where none are named: those in the package, else those in the cache."""
-    kept = _place(about.name)
+    kept = _place(_keeper(about))
     return about.included or (kept if kept.is_file() else None)
 
 
@@ -84,8 +85,8 @@ def licence_notice(name: str, weights: Path | None) -> str | None:
 
 
 def entry(name: str) -> Kept | None:
-    """What is kept of the network called `name`."""
-    path = _place(name)
+    """What is kept for the network called `name`."""
+    path = _place(_keeper(card(name)))
     return _read(path) if path.is_file() else None
 
 
@@ -125,18 +126,19 @@ def pull(name: str, report: Report, offline: bool = False) -> Kept:
         raise UsageError(f"The weights of {name} cannot be downloaded by a program: {remedy(about)}.")
     if offline:
         raise UsageError(f"Offline: no connection was made, so the weights of {name} were not downloaded.")
-    part = _part(name)
+    keeper = _keeper(about)
+    part = _part(keeper)
     part.parent.mkdir(parents=True, exist_ok=True)
     with download.alone(part.with_suffix(".lock")):
         download.fetch(address, part, report)
         digest = checksum(part)
         try:
             _compare(about, digest)
-            tensors = _translate(name, part, address)
+            tensors = _translate(keeper, part, address)
         except MatteError:
             download.discard(part)
             raise
-        kept = _store(name, tensors, address, digest)
+        kept = _store(keeper, tensors, address, digest)
         if not (about.sha256 or pinned(about)):
             pin_file(name).write_text(json.dumps({"address": address, "sha256": digest}), encoding="utf-8")
         download.discard(part)
@@ -151,7 +153,7 @@ def checksum(file: Path) -> str:
 
 def pin_file(name: str) -> Path:
     """Where the checksum of a first download is kept."""
-    return folder() / f"{name}.json"
+    return folder() / f"{_first(card(name))}.json"
 
 
 def pinned(about: Card) -> str | None:
@@ -168,6 +170,20 @@ def _check_use(about: Card) -> None:
         raise UsageError(f"{about.name} needs no weights.")
     if about.included:
         raise UsageError(f"The weights of {about.name} come with mattecli; name others with --weights FILE.")
+
+
+def _first(about: Card) -> str:
+    """Of the networks that take its published file."""
+    return next((name for name in names() if about.download and card(name).download == about.download), about.name)
+
+
+def _keeper(about: Card) -> str:
+    """Under whose name its weights are kept: its own if they are there, or if the first has weights of the user's."""
+    first = _first(about)
+    shared = _place(first)
+    if _place(about.name).is_file() or (shared.is_file() and _read(shared).source != about.download):
+        return about.name
+    return first
 
 
 def _place(name: str) -> Path:

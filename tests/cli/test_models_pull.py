@@ -133,14 +133,16 @@ def files():
     return sorted(path.name for path in cache.folder().rglob("*") if path.is_file() and path.suffix != ".lock")
 
 
-def is_whole(weights):
-    """The cached weights equal the published ones, and nothing unfinished is left."""
+def is_published(name, weights):
+    """The cached weights equal the published ones."""
     official = torch.load(io.BytesIO(weights), weights_only=True)["state_dict"]
-    found = zoo.load("tiny").state_dict()
-    return all(torch.equal(found[k.removeprefix("module.")], v) for k, v in official.items()) and files() == [
-        "tiny.json",
-        "tiny.safetensors",
-    ]
+    found = zoo.load(name).state_dict()
+    return all(torch.equal(found[k.removeprefix("module.")], v) for k, v in official.items())
+
+
+def is_whole(weights):
+    """And nothing unfinished is left."""
+    return is_published("tiny", weights) and files() == ["tiny.json", "tiny.safetensors"]
 
 
 def test_a_download_is_converted_and_found(address, served, weights):
@@ -384,3 +386,27 @@ def test_the_bar_counts_bytes(monkeypatch):
         report(1_000_000, 4_000_000)
         report(3_000_000, 4_000_000)
     assert "3.0/4.0 MB" in screen.getvalue()
+
+
+def test_a_file_that_two_networks_take_is_downloaded_and_kept_once(address, served, weights, monkeypatch):
+    tiny = registry.card("tiny")
+    monkeypatch.setattr(registry, "_table", lambda: (tiny, replace(tiny, name="twin")))
+    assert run("pull", "twin").exit_code == 0 and is_whole(weights)
+    assert "is here already" in run("pull", "tiny").stderr and len(served.asked) == 1
+    assert torch.equal(zoo.load("twin").weight, zoo.load("tiny").weight)
+    assert run("pull", "tiny", "--force").exit_code == run("pull", "twin", "--force").exit_code == 0
+    assert is_whole(weights)
+
+
+def test_a_users_own_weights_are_neither_shared_nor_replaced(address, served, weights, monkeypatch, tmp_path):
+    tiny = registry.card("tiny")
+    monkeypatch.setattr(registry, "_table", lambda: (tiny, replace(tiny, name="twin")))
+    torch.save({"weight": torch.ones(60, 60), "bias": torch.ones(60)}, tmp_path / "own.pth")
+    run("import", "tiny", tmp_path / "own.pth")
+    with pytest.raises(UsageError, match="`mattecli models pull twin` downloads them"):
+        zoo.load("twin")
+    assert run("pull", "twin").exit_code == 0 and len(served.asked) == 1
+    assert zoo.load("tiny").bias.sum() == 60 != zoo.load("twin").bias.sum()
+    run("import", "twin", tmp_path / "own.pth")
+    assert run("pull", "tiny", "--force").exit_code == 0 and is_published("tiny", weights)
+    assert zoo.load("twin").bias.sum() == 60

@@ -198,6 +198,14 @@ def test_the_cache_equals_the_official_file(name, recorded, parity, tmp_path):
         assert set(kept.keys()) == set(truth)
 
 
+def test_the_fast_filter_takes_what_the_deep_ones_network_left_in_the_cache(home):
+    deep = zoo.create("rvm-mobilenetv3").state_dict()
+    about = {"source": zoo.card("rvm-mobilenetv3").address}
+    checkpoints.save(home / "rvm-mobilenetv3.safetensors", deep, about)
+    fast = zoo.load("rvm-mobilenetv3-fast").state_dict()
+    assert fast.keys() < deep.keys() and all(torch.equal(deep[key], value) for key, value in fast.items())
+
+
 @pytest.mark.parametrize("terms", ["free", "copyleft", "non-commercial"])
 def test_the_notice_of_published_weights(publish, file, terms):
     publish(terms=terms, weights_licence="for research")

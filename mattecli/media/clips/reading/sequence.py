@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import deque
 from collections.abc import Iterator
@@ -17,8 +16,9 @@ from av.video.frame import VideoFrame
 from mattecli.errors import InputError
 from mattecli.media.clips.reading.orientation import Turn
 from mattecli.media.clips.reading.timing import Part
+from mattecli.processors import processors
 
-AHEAD = min(os.cpu_count() or 1, 8)
+AHEAD = min(processors(), 8)
 """Pictures that are decoded at once."""
 
 
@@ -29,7 +29,7 @@ class Sequence:
     """
 
     container = video = None
-    live, hint, seekable, exact = False, "", True, True
+    live, trouble, seekable, exact = False, "damaged or cut short", True, True
     origin, aspect, crop, turn, said = Fraction(0), Fraction(1), (0, 0, 0, 0), Turn(), (2, 2, 2, 0)
 
     def __init__(self, name: str, files: dict[int, Path], rate: Fraction) -> None:
@@ -77,6 +77,10 @@ class Sequence:
         if self._failed:
             notes.append(f"{', '.join(self._failed)} could not be decoded; the picture before stays on.")
         return notes
+
+    def shortage(self, part: Part) -> str:
+        """None is known of."""
+        return ""
 
     def _next(self, tick: int, path: Path, decoded: Future[VideoFrame]) -> Iterator[tuple[VideoFrame, int]]:
         try:

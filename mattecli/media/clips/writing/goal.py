@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import weakref
 from contextlib import suppress
@@ -15,7 +14,7 @@ from mattecli.errors import InputError
 
 class Goal:
     """A hidden file (or, with `folder`, a folder) beside `path`, which takes its name by `finish`. What never does
-    is removed, at the latest when the program ends.
+    is removed, at the latest when the program ends, or where it is killed when the same is written again.
 
     None is stdout; it and what is no regular file (a pipe, /dev/null) are streams, written to directly. Missing
     folders are made. Raises InputError where nothing can be written there; later errors of the system come as they
@@ -25,7 +24,7 @@ class Goal:
     def __init__(self, path: Path | None, *, folder: bool = False) -> None:
         self.path = path
         self.name = "stdout" if path is None else str(path)
-        self.beside: Path | None = None
+        self._part: atomic.Part | None = None
         self._stream: BinaryIO | None = None
         try:
             if path is None:
@@ -33,10 +32,15 @@ class Goal:
             elif atomic.is_stream(path):
                 self._stream = path.open("wb")
             else:
-                self.beside = _beside(path, folder=folder)
-                self._last_resort = weakref.finalize(self, _remove, self.beside)
+                self._part = _part(path, folder=folder)
+                self._last_resort = weakref.finalize(self, self._part.remove)
         except OSError as error:
             raise atomic.unwritable(Path(self.name), error) from error
+
+    @property
+    def beside(self) -> Path | None:
+        """What is hidden; None for a stream."""
+        return self._part.path if self._part else None
 
     @property
     def target(self) -> str | Stream:
@@ -53,8 +57,8 @@ class Goal:
             self._stream.flush()
             if self.path:
                 self._stream.close()
-        if self.beside and self.path:
-            self.beside.replace(self.path)
+        if self._part and self.path:
+            self._part.become(self.path)
             self._last_resort.detach()
 
     def discard(self) -> None:
@@ -62,8 +66,8 @@ class Goal:
         if self._stream and self.path:
             with suppress(OSError):
                 self._stream.close()
-        if self.beside:
-            _remove(self.beside)
+        if self._part:
+            self._part.remove()
 
 
 class Stream:
@@ -76,21 +80,8 @@ class Stream:
         return self._stream.write(data)
 
 
-def _beside(path: Path, *, folder: bool) -> Path:
+def _part(path: Path, *, folder: bool) -> atomic.Part:
     if path.is_dir() and not folder:
         raise InputError(f"{path} can't be written: it is a folder.")
     # the suffix stays; an absolute name can't be taken for a protocol ("12:30.mp4")
-    beside = atomic.beside(path, path.suffix).absolute()
-    if folder:
-        beside.mkdir()
-    else:
-        beside.touch()
-    return beside
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink()
+    return atomic.Part(path, path.suffix, folder=folder)

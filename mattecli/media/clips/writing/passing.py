@@ -92,7 +92,7 @@ class Passing:
         if isinstance(sound, AudioCodecContext) and sound.layout.name == f"{sound.layout.nb_channels} channels":
             # Matroska says how many there are, MP4 must say which
             sound.layout = _LAYOUTS.get(sound.layout.nb_channels, sound.layout)
-        return _Copy(_describe(made, stream, suffix))
+        return _Copy(_describe(made, stream, suffix), stream.codec_context)
 
     def _transcoded(self, suffix: str, stream: Stream) -> Track | None:
         decoder = stream.codec_context
@@ -116,8 +116,8 @@ class Passing:
 
 
 class _Copy:
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+    def __init__(self, stream: Stream, decoder: Any) -> None:
+        self._stream, self._decoder = stream, decoder
         self._last: int | None = None
 
     def __call__(self, packet: Packet[Any] | None) -> list[Packet[Any]]:
@@ -127,8 +127,18 @@ class _Copy:
             packet.dts = self._last + 1
             packet.pts = max(packet.pts or 0, packet.dts)
         self._last = packet.dts
+        if not packet.duration and isinstance(self._decoder, AudioCodecContext):
+            packet.duration = _length(self._decoder, packet)
         packet.stream = self._stream
         return [packet]
+
+
+def _length(decoder: AudioCodecContext, packet: Packet[Any]) -> int:
+    """Of sound whose container doesn't say it (ALAC in Matroska): players of MP4 leave out a last packet without."""
+    with suppress(FFmpegError):
+        seconds = sum(Fraction(frame.samples, frame.sample_rate) for frame in decoder.decode(packet))
+        return round(seconds / packet.time_base)
+    return 0
 
 
 class _Sound:

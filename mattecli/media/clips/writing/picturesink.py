@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import deque
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from mattecli.media.clips.planes.colour import to_rgb
 from mattecli.media.clips.planes.frame import Format, Frame
 from mattecli.media.clips.writing.exr import exr
 from mattecli.media.clips.writing.goal import Goal
+from mattecli.processors import processors
 
 NUMBER = re.compile(r"%(0\d+)?d")
 _DEEP = {".png", ".tif", ".tiff"}
@@ -38,8 +38,7 @@ class PictureSink:
             photos.check_suffix(suffix, alpha=format.alpha, bit_depth=16 if self._deep else 8)
         self.notes = self._losses(sound and any(stream.type == "audio" for stream in others))
         self._goal = Goal(path, folder=True)
-        workers = os.cpu_count() or 1
-        self._pool, self._room = ThreadPoolExecutor(workers), 2 * workers
+        self._pool, self._room = ThreadPoolExecutor(processors()), 2 * processors()
         self._pending: deque[Future[None]] = deque()
         self._count = 0
 

@@ -150,6 +150,7 @@ class SegmentSink:
             with self._source.open() as (video, others, packets), av.open(str(self._segments[0])) as first:
                 template = first.streams.video[0]
                 stream = output.container.add_stream_from_template(template, opaque=True)
+                stream.codec_context.framerate = self._clip.rate
                 output.name_codec(stream, self._made.tag)
                 if "alpha_mode" in template.metadata:
                     stream.metadata["alpha_mode"] = template.metadata["alpha_mode"]

@@ -29,6 +29,7 @@ from mattecli.media.clips.writing.sink import Target, open_sink
         ("a.mov", "b.mov", "pcm_s16le"),
         ("a.mov", "b.mkv", "pcm_s24le"),
         ("a.mkv", "b.mkv", "flac"),
+        ("a.mkv", "b.mp4", "alac"),  # whose last packet has no length of its own there
         ("a.mp4", "b.mkv", "libmp3lame"),
         ("a.mkv", "b.mov", "libmp3lame"),
         ("a.ts", "b.mp4", "aac"),

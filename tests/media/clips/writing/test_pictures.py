@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import av
@@ -12,6 +13,7 @@ import pytest
 from mattecli.errors import InputError, UsageError
 from mattecli.media.clips.planes.colour import to_planes, to_rgb
 from mattecli.media.clips.planes.frame import BT709, BT2020, HLG, PQ, Colour, Format, Frame
+from mattecli.media.clips.writing import picturesink
 from mattecli.media.clips.writing.exr import exr, linear
 from mattecli.media.clips.writing.sink import Target, open_sink
 
@@ -81,6 +83,18 @@ def test_pictures_appear_together_or_not_at_all(tmp_path, origin, frames):
     with pytest.raises(InputError, match="no frame"):
         open_sink(Target(tmp_path / "%d.png"), format, origin()).close()
     assert names(tmp_path) == []
+
+
+def test_only_the_processors_that_may_be_used_encode(tmp_path, origin, frames, monkeypatch):
+    encoded, before, format = threading.Event(), threading.active_count(), Format(64, 96)
+    monkeypatch.setattr(picturesink, "processors", lambda: 1)
+    monkeypatch.setattr(picturesink.photos, "encode", lambda *_: bytes(encoded.wait(10)))
+    sink = open_sink(Target(tmp_path / "%d.png"), format, origin())
+    for frame in frames(format)[:2]:
+        sink.write(frame)
+    assert threading.active_count() == before + 1
+    encoded.set()
+    sink.close()
 
 
 def test_a_full_disk_is_told_as_it_is(tmp_path, origin, frames, monkeypatch):
