@@ -12,7 +12,7 @@ import typer
 
 from mattecli.cli.console import complain, emit_json, progress, say
 from mattecli.cli.options import Align, Device, Mask, Precision, Size, Trimap, Weights, tell_licence
-from mattecli.errors import UsageError
+from mattecli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from mattecli.inference.output import Output
@@ -99,7 +99,8 @@ def matte(
     several pictures (animations, pages) the first. Transparent pixels of a
     photo are laid over white for the network, and the photo's own alpha
     multiplies the estimated one. Colour outputs keep the ICC profile and EXIF,
-    and show the subject's own colours, with no fringe of the old background.
+    and show the subject's own colours, with no fringe of the old background;
+    what goes behind is converted to the photo's profile.
 
     Exit status: 0 all done, 1 some photos failed, 2 wrong use, 130 interrupted.
 
@@ -146,15 +147,17 @@ def matte(
         say(f"{skipped} skipped: their outputs exist.")
     if not jobs:
         return
+    data_on_stdout = any(job.target is None for job in jobs)
+    if data_on_stdout and sys.__stdout__ is None:
+        raise InputError("stdout is closed; name a file with -o, or redirect stdout.")
+    if data_on_stdout and sys.stdout.isatty():
+        raise UsageError("This would print a picture to the terminal; name a file with -o, or redirect stdout.")
 
     from mattecli.inference.devices import describe
     from mattecli.inference.guidance import photos, plate
     from mattecli.inference.network import Matter
     from mattecli.inference.photos import process
 
-    data_on_stdout = any(job.target is None for job in jobs)
-    if data_on_stdout and sys.stdout.isatty():
-        raise UsageError("This would print a picture to the terminal; name a file with -o, or redirect stdout.")
     apart = settings.people is not None
     matter = Matter(model, device, precision, size=size, weights=weights, engine=engine, instances=apart)
     plate.check(model, matter.spec.needs, background, align)

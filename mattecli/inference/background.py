@@ -1,9 +1,13 @@
-"""What goes behind the subject: a colour, a picture, or the photo itself out of focus."""
+"""What goes behind the subject: a colour, a picture, or the photo itself out of focus.
+
+Colours are sRGB, and so are pictures without a profile. Both are converted to the photo's profile.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +17,11 @@ from numpy.typing import NDArray
 
 from mattecli.errors import InputError, UsageError
 from mattecli.inference.guided import Floats, Picture, resize, strips
+from mattecli.media import profiles
 from mattecli.media.photos import read_photo
 
-Background = Callable[[Picture, Floats], Picture]
-"""`(rgb HxWx3, alpha HxW) → HxWx3`, of the photo's type."""
+Background = Callable[[Picture, Floats, bytes | None], tuple[Picture, str | None]]
+"""`(rgb HxWx3, alpha HxW, icc) → HxWx3`, of the photo's type and with its profile, and why not that if it isn't."""
 
 COLOURS = {
     "black": "000000", "white": "ffffff", "grey": "808080", "gray": "808080", "silver": "c0c0c0", "red": "ff0000",
@@ -36,18 +41,39 @@ def parse(text: str) -> Background:
         if match[1] and float(match[1]) == 0:
             raise UsageError(f"--bg {text} would leave the photo as it is; give a radius above 0.")
         radius = float(match[1]) if match[1] else None
-        return lambda rgb, alpha: blur(rgb, alpha, radius or DEFAULT_BLUR * max(alpha.shape))
+        return lambda rgb, alpha, icc: (blur(rgb, alpha, radius or DEFAULT_BLUR * max(alpha.shape)), None)
     if (levels := named_colour(text)) is not None:
-        return lambda rgb, alpha: np.full_like(rgb, convert(levels, rgb.dtype))
+        return still(levels.reshape(1, 1, 3), None)
     if not Path(text).is_file():
         raise UsageError(
             f"--bg {text} is no file, no colour ('white', '#1e90ff', '30,144,255') and not 'blur[:RADIUS]'."
         )
     try:
-        picture = read_photo(Path(text)).rgb
+        picture = read_photo(Path(text))
     except InputError as error:
         raise UsageError(f"--bg {error}") from error
-    return lambda rgb, alpha: convert(cover(picture, *alpha.shape), rgb.dtype)
+    return still(picture.rgb, picture.icc)
+
+
+def still(picture: Picture, own: bytes | None) -> Background:
+    """A picture `hxwx3` whose profile is `own`: converted once for all photos of a profile, and made to cover each.
+
+    Where the photo's profile is another, the picture has 8 bits a channel; it stays as it is where one of them is
+    damaged.
+    """
+
+    @lru_cache(maxsize=2)
+    def converted(icc: bytes | None) -> tuple[Picture, str | None]:
+        try:
+            return profiles.convert(picture, own, icc), None
+        except InputError as error:
+            return picture, f"the background isn't converted to the photo's colours: {error}"
+
+    def behind(rgb: Picture, alpha: Floats, icc: bytes | None) -> tuple[Picture, str | None]:
+        shown, note = converted(icc)
+        return convert(cover(shown, *alpha.shape), rgb.dtype), note
+
+    return behind
 
 
 def named_colour(text: str) -> NDArray[np.uint8] | None:

@@ -18,11 +18,12 @@ import cv2
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from mattecli.errors import MatteError, UsageError
+from mattecli.errors import InputError, MatteError, UsageError
 from mattecli.inference.background import DEFAULT_BLUR, named_colour
 from mattecli.inference.guided import Floats, Picture, resize
 from mattecli.inference.planes import Size, enlarge, shrink, steps
 from mattecli.inference.spill import ENOUGH, NONE, fill
+from mattecli.media import profiles
 from mattecli.media.clips.planes import hdr
 from mattecli.media.clips.planes.colour import to_planes, to_rgb
 from mattecli.media.clips.planes.frame import PQ, Colour, Format, Frame, Plane
@@ -66,7 +67,7 @@ def parse(text: str) -> Behind | None:
         raise UsageError(f"--bg {text} can be read only once; save it to a file first.")
     try:
         if Path(text).suffix.lower() in READABLE and Path(text).is_file():
-            return still(read_photo(Path(text)).rgb)
+            return still(_picture(Path(text)))
         return Moving(lambda: _open(text))
     except MatteError as error:
         if "://" in text or re.search(r"[%*?]", text) or Path(text).exists():
@@ -75,6 +76,15 @@ def parse(text: str) -> Behind | None:
             f"--bg {text} is no file, no colour ('white', '#1e90ff', '30,144,255'), not 'blur[:RADIUS]' and not "
             "'transparent'."
         ) from error
+
+
+def _picture(path: Path) -> Picture:
+    """A photo in sRGB. Raises InputError, also where its colour profile is damaged."""
+    photo = read_photo(path)
+    try:
+        return profiles.convert(photo.rgb, photo.icc, None)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _open(text: str) -> Source:

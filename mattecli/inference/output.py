@@ -67,25 +67,28 @@ class Output:
             box = _enlarge(found, self.margin, *alpha.shape)
             window = slice(box[1], box[3]), slice(box[0], box[2])
             rgb, alpha = rgb[window], alpha[window]
-        pixels = self._pixels(rgb, alpha)
-        note = None if found else f"{photo.source}: no subject found"
+        pixels, note = self._pixels(rgb, alpha, photo.icc)
+        if not found:
+            note = "no subject found"
+        note = note and f"{photo.source}: {note}"
         if self.kind == "alpha":
             return Rendered(pixels, None, None, box, note, found)
         return Rendered(pixels, photo.icc, photo.exif, box, note, found)
 
-    def _pixels(self, rgb: Picture, alpha: Floats) -> NDArray[Any]:
+    def _pixels(self, rgb: Picture, alpha: Floats, icc: bytes | None) -> tuple[NDArray[Any], str | None]:
         dtype = np.dtype(np.uint16 if self.bit_depth == 16 else np.uint8)
         if self.kind == "alpha":
-            return quantise(alpha, dtype)
+            return quantise(alpha, dtype), None
         rgb = convert(rgb, dtype)
         if self.kind == "foreground":
-            return foreground(rgb, alpha, (0, 0, alpha.shape[1], alpha.shape[0]))
+            return foreground(rgb, alpha, (0, 0, alpha.shape[1], alpha.shape[0])), None
         colours = foreground(rgb, alpha)
         if self.kind == "cutout":
-            return np.dstack((colours, quantise(alpha, dtype)))
+            return np.dstack((colours, quantise(alpha, dtype))), None
         if self.background is None:
             raise ValueError("a composite needs a background")
-        return blend(alpha, colours, self.background(rgb, alpha))
+        behind, note = self.background(rgb, alpha, icc)
+        return blend(alpha, colours, behind), note
 
 
 def blend(alpha: Floats, front: Picture, back: Picture) -> Picture:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -25,6 +24,7 @@ from mattecli.inference.network import Matter
 from mattecli.inference.output import Box, Output, Rendered
 from mattecli.media.batch import Job, numbered
 from mattecli.media.photos import Photo, encode, read_photo
+from mattecli.processors import processors
 
 FAILURES = (MatteError, OSError, cv2.error)
 """What, beside a lack of memory, makes one photo fail and not the run; anything else is a fault of ours."""
@@ -88,7 +88,7 @@ def process(
     given up and the exception goes on; what is on disk is whole.
     """
     stop, waiting = threading.Event(), deque[_Waiting]()
-    with ThreadPoolExecutor(AHEAD) as readers, ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as writers:
+    with ThreadPoolExecutor(AHEAD) as readers, ThreadPoolExecutor(min(4, processors())) as writers:
         try:
             for job, reading in _ahead(readers, jobs):
                 item = _start(job, reading, matter, output, writers, waiting, stop, report, hint)
@@ -183,7 +183,10 @@ def _finish(
         rendered = output.render(photo, alpha)
         height, width = rendered.pixels.shape[:2]
         files = {job.target: _encoded(rendered, suffix_of(job, output))}
-        outcome = Outcome(job, height, width, rendered.box, note=rendered.note)
+        note = rendered.note
+        if rendered.subject is None and hints.trimap is not None and hints.trimap.max() < 1:
+            note = f"{note}; its trimap has no white, which marks where the subject surely is"
+        outcome = Outcome(job, height, width, rendered.box, note=note)
     else:
         files, outcome = _one_by_one(job, photo, People(coarse, photo.rgb, alpha), output.people, output)
     if not stop.is_set():
@@ -199,6 +202,7 @@ def _one_by_one(
     height, width, note = *photo.rgb.shape[:2], None if len(people) else f"{photo.source}: no subject found"
     for index in choice(people, photo.source):
         rendered = output.render(photo, people.alpha(index))
+        note = note or rendered.note
         target = numbered(job.target, 1 + index) if job.numbered and job.target else job.target
         files[target] = _encoded(rendered, suffix_of(job, output))
         name, score, area = str(target or "-"), people.scores[index], round(people.areas[index])

@@ -1,6 +1,9 @@
 """`mattecli matte` as it is typed, with a network whose alpha is the red of the photo."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -77,6 +80,13 @@ def test_stdin_to_stdout(folder):
     assert done.code == 0
     assert cv2.imdecode(np.frombuffer(done.out, np.uint8), cv2.IMREAD_UNCHANGED)[20, 30] == 100
     assert json.loads(done.err.splitlines()[-1])["input"] == "-"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell that closes stdout")
+def test_a_closed_stdout_is_said(folder):
+    command = f"exec '{sys.executable}' -m mattecli matte photos/b.png -o - >&-"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and "stdout is closed" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_broken_file_among_good_ones(folder):

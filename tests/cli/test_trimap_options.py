@@ -48,6 +48,15 @@ def test_a_trimap_for_each_photo_of_a_folder(folder):
     assert (alpha[:, :10] == 0).all() and (alpha[:, 10:50] == 128).all() and (alpha[:, 50:] == 255).all()
 
 
+def test_a_trimap_without_foreground_is_said_where_nothing_is_found(folder, monkeypatch):
+    monkeypatch.setattr(zoo, "load", lambda name, weights=None: Even(0.0, "trimap", native()))
+    trimap = cv2.imread("trimaps/a.png", cv2.IMREAD_UNCHANGED)
+    cv2.imwrite("no_white.png", np.minimum(trimap, 128))
+    done = run("matte", "photos/a.png", "-o", "a.png", "--model", "gca", "--trimap", "no_white.png")
+    assert done.code == 0 and "photos/a.png: no subject found; its trimap has no white" in done.err
+    assert "no white" not in run("matte", "photos/a.png", "-o", "b.png", "--model", "gca", "--trimap", "trimaps").err
+
+
 def test_a_mask_for_networks_without_trimap(folder):
     mask = np.zeros((40, 60), np.uint8)
     mask[:, :20] = 255

@@ -12,6 +12,8 @@ from mattecli.inference import behind
 from mattecli.inference.behind import Blur, Moving, parse, plain, still
 from mattecli.media.clips.planes.colour import to_planes, to_rgb
 from mattecli.media.clips.planes.frame import BT601, BT2020, HLG, PQ, Colour, Format, Frame
+from mattecli.media.photos import encode
+from tests.icc import DISPLAY_P3, SRGB
 
 SHOWS = np.zeros((9, 16), np.float32)
 """The alpha of an empty frame."""
@@ -202,6 +204,19 @@ def test_what_the_text_says(tmp_path):
     moving = parse(str(tmp_path / "sea"))
     levels = [first(moving(frame(form, pts=pts, base=Fraction(1, 10)), SHOWS))[0] for pts in (0, 1, 2, 3, 5)]
     assert levels == [40, 80, 120, 40, 120]
+
+
+def test_a_photo_behind_a_clip_is_brought_to_srgb(tmp_path):
+    orange = np.full((9, 9, 3), (200, 100, 50), np.uint8)
+    (tmp_path / "p3.png").write_bytes(encode(orange, ".png", icc=DISPLAY_P3.profile))
+    form = Format(32, 48)
+    empty = frame(form, to_planes(np.zeros((32, 48, 3), np.uint8), form))
+    wide = np.rint(255 * DISPLAY_P3.to(SRGB, orange / 255)).astype(np.uint8)
+    expected = first(plain(wide[0, 0].tolist())(empty, SHOWS))
+    assert np.abs(np.subtract(first(parse(str(tmp_path / "p3.png"))(empty, SHOWS)), expected)).max() <= 1
+    (tmp_path / "odd.png").write_bytes(encode(orange, ".png", icc=DISPLAY_P3.profile.replace(b"rXYZ", b"????")))
+    with pytest.raises(UsageError, match=r"odd\.png: LittleCMS"):
+        parse(str(tmp_path / "odd.png"))
 
 
 def write_clip(path, form):

@@ -133,14 +133,15 @@ def test_people_who_do_not_touch_are_told_apart():
     assert len(connected(np.maximum(left, disc(shape, 150, 100, 60)))) == 1
 
 
-def test_small_parts_belong_to_the_nearest():
+def test_small_parts_belong_to_the_nearest_or_to_nobody():
     shape = (200, 400)
     left, right = disc(shape, 60, 60, 50), disc(shape, 180, 60, 40)
     hand, haze, lamp = disc(shape, 240, 60, 5), 0.3 * disc(shape, 60, 130, 12), disc(shape, 390, 190, 6)
     people = connected(left + right + hand + haze + lamp)
     assert len(people) == 2
     np.testing.assert_allclose(people.alpha(0), left + haze, atol=1e-6)
-    np.testing.assert_allclose(people.alpha(1), right + hand + lamp, atol=1e-6)
+    np.testing.assert_allclose(people.alpha(1), right + hand, atol=1e-6)
+    np.testing.assert_allclose(connected(left + lamp).alpha(0), left, atol=1e-6)
 
 
 def test_a_piece_between_two_is_not_cut():
@@ -170,7 +171,8 @@ def test_together_they_are_what_there_is(blobs, size):
     coarse = Coarse(small, cv2.resize(noise, (90, 61), interpolation=cv2.INTER_AREA))
     alpha = cv2.resize(small, size[::-1])
     people = People(coarse, noise, alpha)
-    alphas = np.stack([np.zeros(size, np.float32), *(people.alpha(index) for index in range(len(people)))])
+    nobodys = Coarse(instances.shares(people.planes)[0], coarse.seen).unrefined().at(noise) * alpha
+    alphas = np.stack([nobodys, *(people.alpha(index) for index in range(len(people)))])
     assert alphas.min() >= 0
     assert people.areas == sorted(people.areas, reverse=True)
     if len(people):
