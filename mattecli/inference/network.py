@@ -22,7 +22,7 @@ from mattecli.inference.compiled import OpenVino, State
 from mattecli.inference.devices import PRECISIONS, resolve_device, resolve_engine, resolve_precision
 from mattecli.inference.guidance.hints import NOTHING, Hints
 from mattecli.inference.guided import Floats, Picture, resize
-from mattecli.zoo.spec import Prediction, Spec, infer
+from mattecli.zoo.spec import Prediction, Spec, infer, stays_exact
 
 
 class Engine(Protocol):
@@ -204,13 +204,10 @@ def _lower(network: nn.Module, precision: torch.dtype) -> None:
 
     Only where the network says by `exact` which of its modules leave autocast: their weights stay as they are.
     """
-    exact: tuple[str, ...] | None = getattr(network, "exact", None)
-    if exact is None or precision == torch.float32:
+    if getattr(network, "exact", None) is None or precision == torch.float32:
         return
     for name, module in network.named_modules():
-        if isinstance(module, nn.modules.conv._ConvNd | nn.Linear) and not f"{name}.".startswith(
-            tuple(f"{kept}." for kept in exact)
-        ):
+        if isinstance(module, nn.modules.conv._ConvNd | nn.Linear) and not stays_exact(network, name):
             module.to(precision)
 
 

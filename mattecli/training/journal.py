@@ -63,8 +63,12 @@ def sentence(event: Event) -> str:
     terms = "  ".join(f"{name} {value:.4f}" for name, value in event.terms.items())
     return (
         f"step {event.step}/{event.steps}: loss {event.loss:.4f}  {terms}  lr {event.lr:.2e}  "
-        f"{event.rate:.2f} steps/s  {event.eta / 60:.0f} min left  waiting for data {event.waiting:.0%}"
+        f"{event.rate:.2f} steps/s  {_duration(event.eta)} left  waiting for data {event.waiting:.0%}"
     )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 class Journal:

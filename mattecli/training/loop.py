@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -26,7 +27,7 @@ from mattecli.training.feed import Feed, Numbered
 from mattecli.training.journal import Journal, Note, Progress, Report, Validated
 from mattecli.training.processes import Processes, stopped_by_signal
 from mattecli.training.recipe import OptimizerSettings, Recipe
-from mattecli.training.rounding import SHARE, FewerBits, change
+from mattecli.training.rounding import SHARE, FewerBits, bf16_weights, change
 from mattecli.zoo import checkpoints
 from mattecli.zoo.spec import Prediction
 
@@ -233,7 +234,8 @@ class Training:
             return
         pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         strips: dict[str, NDArray[np.uint8]] = {}
-        for photo, alpha in validation.predict(self.ema.network, self.held, self.device, self.bf16):
+        network, tensors = self._averaged()
+        for photo, alpha in validation.predict(network, self.held, self.device, self.bf16):
             pairs.append((alpha, photo.alpha))
             if len(strips) < PICTURES:
                 strips[photo.name] = validation.strip(photo, alpha)
@@ -241,13 +243,21 @@ class Training:
         better = figures["mad"] < self.best.get("mad", math.inf)
         if better:
             self.best = figures
-            self._export(figures)
+            self._export(tensors, figures)
         self.journal(Validated(self.step, {k: v for k, v in figures.items() if k != "step"}, better))
         self.journal.pictures(self.step, strips)
 
-    def _export(self, figures: dict[str, float]) -> None:
+    def _averaged(self) -> tuple[nn.Module, dict[str, Tensor]]:
+        """The averaged network as it will be read from the export, and the tensors that are written there."""
+        if not self.recipe.run.bf16_weights:
+            return self.ema.network, self.ema.network.state_dict()
+        network, tensors = copy.deepcopy(self.ema.network), bf16_weights(self.ema.network)
+        network.load_state_dict(tensors)
+        return network, tensors
+
+    def _export(self, tensors: dict[str, Tensor], figures: dict[str, float]) -> None:
         metadata = {"model": self.recipe.model, "recipe": self.recipe.digest(), **figures}
-        checkpoints.save(self.recipe.best, self.ema.network.state_dict(), {**metadata, "step": self.step})
+        checkpoints.save(self.recipe.best, tensors, {**metadata, "step": self.step})
 
     def _save(self) -> None:
         if self.journal is None:

@@ -43,6 +43,8 @@ class RunSettings:
     `workers` are loader processes (0: in this process); `ema` the decay of the averaged weights, which
     are what is validated and exported; `accumulate` the batches that make up one optimiser step; `rounding` the weight
     of a term that keeps alpha in bf16 what it is in fp32 (`mattecli.training.rounding`; it takes a third more time).
+    `bf16_weights` moves the factors of normalisations into the convolutions and rounds what runs in bf16 to it, in what
+    is validated and exported: the same weights in both precisions.
     """
 
     device: str = "auto"
@@ -51,6 +53,7 @@ class RunSettings:
     accumulate: int = 1
     ema: float = 0.999
     rounding: float = 0.0
+    bf16_weights: bool = False
     compile: bool = False
     validate_every: int = 1000
     checkpoint_every: int = 1000
@@ -108,6 +111,7 @@ class Recipe:
             said.pop(where)
         said["run"] = {
             "accumulate": self.run.accumulate,
+            "bf16_weights": self.run.bf16_weights,
             "ema": self.run.ema,
             "precision": self.run.precision,
             "rounding": self.run.rounding,
@@ -180,6 +184,11 @@ def check_network(recipe: Recipe) -> None:
         raise UsageError(f"{about.name} is given no background plate: leave background out of the recipe's [data].")
     if about.layers and recipe.data.get("background") != "layer":
         raise UsageError(f"{about.name} learns from composites: set background = 'layer' in the recipe's [data].")
+    if recipe.run.bf16_weights:
+        from mattecli.training.rounding import can_round
+
+        if not can_round(about.build()):
+            raise UsageError(f"{about.name} does not say which of its layers stay in fp32: leave run.bf16_weights out.")
 
 
 def _recipe(table: dict[str, Any], path: Path, data: Path | None) -> Recipe:

@@ -58,6 +58,11 @@ def infer(network: nn.Module, image: Tensor, **given: Any) -> Prediction:
     return prediction
 
 
+def stays_exact(network: nn.Module, name: str) -> bool:
+    """Whether the module `name` of `network` is in one that its `exact` names: fp32 where the rest has 16 bits."""
+    return f"{name}.".startswith(tuple(f"{kept}." for kept in getattr(network, "exact", None) or ()))
+
+
 def native(multiple: int = 1) -> SizeRule:
     """The picture's own size, or the longer side scaled to `size`; each side rounded up to a multiple of `multiple`."""
 

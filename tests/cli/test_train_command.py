@@ -17,27 +17,13 @@ from mattecli import zoo
 from mattecli.cli import app, console
 from mattecli.cli.train import Display
 from mattecli.training import Progress
+from tests.training.making import small
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE = 180
-RECIPE = """
-model = "realtime"
-output = "{output}"
-[optimizer]
-steps = {steps}
-warmup = 1
-[run]
-device = "cpu"
-precision = "fp32"
-workers = 0
-log_every = 1
-validate_every = 0
-checkpoint_every = 1
-[data]
-phases = [{{ until = 1000000, size = 64, batch = 2 }}]
-[[data.sources]]
+SQUARES = """
 name = "squares"
 kind = "masks"
 root = "squares"
@@ -68,7 +54,7 @@ def folder(tmp_path):
 
 def recipe(folder, steps):
     path = folder / "recipe.toml"
-    path.write_text(RECIPE.format(output=(folder / "run").as_posix(), steps=steps))
+    path.write_text(small(folder, "realtime", SQUARES, steps=steps))
     return path
 
 
@@ -95,7 +81,7 @@ def test_a_terminal_shows_the_loss_terms_and_a_bar(monkeypatch):
     with Display("train x", 10, quiet=False) as display:
         display(Progress(5, 10, 0.5, {"alpha": 0.3, "edge": 0.2}, 1e-3, 2.0, 3.0, 0.1, 0))
     said = terminal.file.getvalue()
-    assert "alpha 0.3000  edge 0.2000" in said and "5/10" in said and "2.00 steps/s" in said
+    assert "alpha 0.3000  edge 0.2000" in said and "3 s left" in said and "5/10" in said and "2.00 steps/s" in said
 
 
 def test_a_second_recipe_may_start_from_what_the_first_will_write(folder):
@@ -124,7 +110,7 @@ def test_a_second_recipe_may_start_from_what_the_first_will_write(folder):
 def test_wrong_use_is_one_sentence_and_leaves_nothing(folder, monkeypatch, arguments, sentence):
     monkeypatch.chdir(folder)
     text = (folder / "recipe.toml").read_text()
-    (folder / "good.toml").write_text(text.replace("[data]", '[data]\nroot = "photos"'))
+    (folder / "good.toml").write_text(text.replace(f'root = "{folder.as_posix()}"', 'root = "photos"'))
     (folder / "recipe.toml").write_text(text.replace("[data]", "[data]\nnonsense = 1"))
     result = run(*arguments)
     assert result.exit_code == 2

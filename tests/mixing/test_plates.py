@@ -13,16 +13,13 @@ from mattecli.mixing.batch import Label
 from mattecli.mixing.plate import Plate, Shadow
 from mattecli.mixing.sampling import Mixture
 from mattecli.mixing.settings import data_settings
+from tests.mixing.making import save
 
 
 @pytest.fixture
 def data(tmp_path):
     """Five red discs with soft edges, one kept aside, four crowds with boxes, and two scenes without red."""
     rng = np.random.default_rng(0)
-
-    def save(path, array):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), array)
 
     def noise(*channels):
         planes = [cv2.resize(rng.integers(0, 255, (8, 8), dtype=np.uint8), (96, 96)) * on for on in channels]

@@ -1,4 +1,4 @@
-"""A recipe of one step on pictures of a thumb's size."""
+"""A recipe of few steps on pictures of a thumb's size."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ model = "{model}"
 output = "{folder}/run"
 {start}
 [optimizer]
-steps = 1
+steps = {steps}
+lr = 1e-4
+warmup = 0
 [run]
 device = "cpu"
+precision = "fp32"
 workers = 0
+log_every = 1
+checkpoint_every = 1
 [data]
 root = "{folder}"
 prepared = "{folder}/made"
 phases = [{{until = 1, size = 64, batch = 2}}]
+{data}
 {sources}
 """
 
 
-def one_step(folder: Path, model: str, start: str, *sources: str) -> str:
-    """The text of the recipe; `start` holds the keys that say what it begins with, `sources` a table each."""
+def small(folder: Path, model: str, *sources: str, start: str = "", data: str = "", steps: int = 1) -> str:
+    """`start` holds the keys that say what it begins with, `data` further ones of its table, `sources` a table each."""
     tables = "\n".join(f"[[data.sources]]\n{source}" for source in sources)
-    return RECIPE.format(folder=folder, model=model, start=start, sources=tables)
+    return RECIPE.format(folder=folder.as_posix(), model=model, start=start, data=data, sources=tables, steps=steps)

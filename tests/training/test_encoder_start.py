@@ -23,7 +23,7 @@ from mattecli.zoo.encoders.mobilenetv3 import MobileNetV3Large
 from mattecli.zoo.encoders.resnet import ResNet
 from mattecli.zoo.encoders.swin import Swin
 from mattecli.zoo.encoders.vgg import VGG16
-from tests.training.making import one_step
+from tests.training.making import small
 
 CROWD = """
 name = "crowd"
@@ -40,7 +40,7 @@ def plan(tmp_path: Path) -> Recipe:
         (tmp_path / "crowd" / kind).mkdir(parents=True)
         cv2.imwrite(str(tmp_path / f"crowd/{kind}/0.png"), np.full((80, 80, 3), 255, np.uint8))
     start = f'encoder = "{tmp_path}/imagenet.pth"\nlearns = ["f_branch.*"]'
-    (tmp_path / "recipe.toml").write_text(one_step(tmp_path, "modnet", start, CROWD))
+    (tmp_path / "recipe.toml").write_text(small(tmp_path, "modnet", CROWD, start=start))
     return read_recipe(str(tmp_path / "recipe.toml"))
 
 

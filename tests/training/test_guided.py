@@ -15,24 +15,9 @@ from mattecli.mixing.sampling import Sample
 from mattecli.training import Progress, Validated, check_recipes, read_recipe, train, validation
 from mattecli.training.loop import Training
 from mattecli.zoo.spec import Prediction, Spec, long_side
+from tests.training.making import small
 
-RECIPE = """
-model = "{model}"
-output = "run"
-[optimizer]
-steps = 2
-lr = 1e-4
-warmup = 0
-[run]
-device = "cpu"
-precision = "fp32"
-workers = 0
-log_every = 1
-[data]
-background = "{background}"
-groups = 0.5
-phases = [{{ until = 2, size = 64, batch = 2 }}]
-[[data.sources]]
+PEOPLE = """
 name = "people"
 kind = "mattes"
 root = "people"
@@ -45,7 +30,7 @@ validate = true
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch) -> Path:
-    """Three photos to train on and one to validate on, of soft-edged discs; the working directory lies beside them."""
+    """Three photos to train on and one to validate on, of soft-edged discs."""
     rng = np.random.default_rng(0)
     for folder in ("images", "alphas"):
         (tmp_path / "people" / folder).mkdir(parents=True)
@@ -54,15 +39,14 @@ def photos(tmp_path: Path, monkeypatch) -> Path:
         cv2.circle(alpha, (24, 30), 16, 255, -1)
         cv2.imwrite(str(tmp_path / f"people/alphas/{number}.png"), cv2.GaussianBlur(alpha, (0, 0), 2))
         cv2.imwrite(str(tmp_path / f"people/images/{number}.png"), rng.integers(0, 255, (64, 48, 3), dtype=np.uint8))
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(validation, "LONG_SIDE", 64)
     return tmp_path
 
 
 def recipe(folder: Path, model: str, background: str):
     path = folder / "recipe.toml"
-    path.write_text(RECIPE.format(model=model, background=background))
-    return read_recipe(str(path), data=folder)
+    path.write_text(small(folder, model, PEOPLE, data=f'background = "{background}"\ngroups = 0.5', steps=2))
+    return read_recipe(str(path))
 
 
 def smallest() -> list[str]:

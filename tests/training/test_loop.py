@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from mattecli.errors import MatteError, UsageError
 from mattecli.mixing.batch import Batch, Label
 from mattecli.mixing.sampling import Sample
-from mattecli.training import Note, Progress, Validated, read_recipe, validation
+from mattecli.training import Note, Progress, Validated, read_recipe, sentence, validation
 from mattecli.training.ema import Ema
 from mattecli.training.loop import PATIENCE, learning_rate
 from mattecli.training.recipe import OptimizerSettings
@@ -66,6 +66,11 @@ def test_logs_are_lines_of_json_and_of_text(tiny, tmp_path: Path) -> None:
     assert kinds.count("progress") == 3 and kinds.count("validated") == 2
     text = (tmp_path / "run" / "train.log").read_text()
     assert "step 6/6: loss" in text and "waiting for data" in text
+
+
+@pytest.mark.parametrize(("eta", "said"), [(0.4, "0 s left"), (119, "119 s left"), (120, "2 min left")])
+def test_the_last_two_minutes_are_told_in_seconds(eta: float, said: str) -> None:
+    assert f"  {said}  " in sentence(Progress(1, 2, 0.5, {}, 1e-3, 2.0, eta, 0.0, 0))
 
 
 def test_tensorboard_gets_scalars_and_pictures(tiny, tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
         ("workers = 0", "workers = -1", "run.workers"),
         ("workers = 0", 'precision = "fp8"', "'auto' or 'bf16' or 'fp32'"),
         ("workers = 0", "compile = 1", "run.compile should be true or false"),
+        ("workers = 0", "bf16_weights = 1", "run.bf16_weights should be true or false"),
         ("workers = 0", "ema = 1.0", "run.ema must lie in"),
         ('output = "out"', 'output = ""', "output is empty"),
         ('output = "out"', "output = 3", "output should be a path"),
@@ -124,6 +125,8 @@ def test_the_digest_is_of_what_decides_the_result(tmp_path: Path) -> None:
     assert dataclasses.replace(recipe, seed=1).digest() != recipe.digest()
     assert dataclasses.replace(recipe, data={"size": 65}).digest() != recipe.digest()
     assert dataclasses.replace(recipe, encoder="resnet50.pth").digest() != recipe.digest()
+    rounded = dataclasses.replace(recipe.run, bf16_weights=True)
+    assert dataclasses.replace(recipe, run=rounded).digest() != recipe.digest()
 
 
 @pytest.mark.parametrize("name", packaged())

@@ -14,7 +14,7 @@ from mattecli.mixing.batch import Label
 from mattecli.mixing.sources import Picture, Source, items, read
 from mattecli.training import check_recipes, read_recipe, train
 from mattecli.training.self_training import mark, trimap
-from tests.training.making import one_step
+from tests.training.making import small
 
 
 class Bright:
@@ -94,9 +94,8 @@ labels = "crowd"
 
 
 def _recipe(folder: Path) -> str:
-    return one_step(
-        folder, "realtime", f'init = "{WEIGHTS}/realtime.safetensors"\nself_training = "crowd"', BOXES, MARKED
-    )
+    start = f'init = "{WEIGHTS}/realtime.safetensors"\nself_training = "crowd"'
+    return small(folder, "realtime", BOXES, MARKED, start=start)
 
 
 def test_a_recipe_marks_before_it_trains(tmp_path, monkeypatch):
