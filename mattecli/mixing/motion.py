@@ -42,12 +42,13 @@ def paths(canvas: tuple[int, int], frames: int, rng: Generator, strength: float 
     return matrices
 
 
-def camera(canvas: tuple[int, int], frames: int, rng: Generator) -> list[Matrix]:
+def camera(canvas: tuple[int, int], frames: int, rng: Generator, strength: float = 1.0) -> list[Matrix]:
     """As `paths`, for all that is seen: a pan, and the shake of a hand."""
-    moving = paths(canvas, frames, rng, 0.6)
+    moving = paths(canvas, frames, rng, 0.6 * strength)
     if frames == 1 or rng.random() < 0.5:
         return moving
-    size, shake = np.exp(rng.uniform(np.log(3e-4), np.log(5e-3))) * min(canvas), np.zeros(2)
+    size = strength * np.exp(rng.uniform(np.log(3e-4), np.log(5e-3))) * min(canvas)
+    shake = np.zeros(2)
     shaken = []
     for matrix in moving:
         shaken.append(_affine(np.eye(2), shake) @ matrix)

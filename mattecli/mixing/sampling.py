@@ -126,6 +126,9 @@ class Mixture:
         turns = int(stage.rng.choice((1, 3))) if self.data.turned and stage.rng.random() < self.data.turned else 0
         if turns:
             stage = replace(stage, canvas=(stage.canvas[1], stage.canvas[0]))
+        slowest, fastest = np.log(self.data.motion)
+        if stage.frames > 1 and slowest < fastest:
+            stage = replace(stage, motion=float(np.exp(stage.rng.uniform(slowest, fastest))))
         shots, label = self._clip(stage, phase)
         if stage.frames > 1 and stage.rng.random() < CUTS:
             other, other_label = self._clip(stage, phase)

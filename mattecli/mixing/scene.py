@@ -39,13 +39,20 @@ colours and that background, uint8 `[H, W, 3]`."""
 class Stage:
     """Where a sample is drawn: `canvas` (height, width), so many `frames`, all choices from `rng`.
 
-    `background` is what shots of composed samples tell of it.
+    `background` is what shots of composed samples tell of it; `motion` scales all speeds.
     """
 
     canvas: tuple[int, int]
     frames: int
     rng: np.random.Generator
     background: Background = "none"
+    motion: float = 1.0
+
+    def paths(self, strength: float = 1.0) -> list[Matrix]:
+        return motion.paths(self.canvas, self.frames, self.rng, strength * self.motion)
+
+    def camera(self) -> list[Matrix]:
+        return motion.camera(self.canvas, self.frames, self.rng, self.motion)
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ def in_place(picture: Picture, matrix: Matrix, stage: Stage) -> Iterator[Shot]:
     plane = picture.alpha
     if plane is None and label == Label.BOXES:
         plane = (labels.outside_boxes(picture.rgb.shape[:2], picture.boxes) * 255).astype(np.uint8)
-    for moved, gain in zip(_follow(matrix, motion.camera(canvas, stage.frames, stage.rng)), _gains(stage), strict=True):
+    for moved, gain in zip(_follow(matrix, stage.camera()), _gains(stage), strict=True):
         rgb = _exposed(augment.warp(lit, moved, canvas), gain)
         nothing = np.zeros(canvas, np.float32)
         if plane is None:
@@ -82,9 +89,7 @@ def layer(picture: Picture, matrix: Matrix, stage: Stage) -> Layer:
     assert picture.alpha is not None
     colours = picture.rgb if picture.foreground is None else picture.foreground
     lit = augment.relight(colours, stage.rng, 0.6)
-    return Layer(
-        lit, picture.alpha, picture.label, _follow(matrix, motion.paths(stage.canvas, stage.frames, stage.rng))
-    )
+    return Layer(lit, picture.alpha, picture.label, _follow(matrix, stage.paths()))
 
 
 def composed(layers: list[Layer], behind: Pixels, stage: Stage) -> Iterator[Shot]:
@@ -94,10 +99,10 @@ def composed(layers: list[Layer], behind: Pixels, stage: Stage) -> Iterator[Shot
     the scenery under the subjects' shadow, which the plate does not show.
     """
     canvas, rng = stage.canvas, stage.rng
-    camera = motion.camera(canvas, stage.frames, rng)
-    scenery = _follow(_centred(behind, canvas), motion.paths(canvas, stage.frames, rng, 0.3))
+    camera = stage.camera()
+    scenery = _follow(_centred(behind, canvas), stage.paths(0.3))
     mask = motion.occluder(canvas, rng) if stage.frames > 1 and rng.random() < OCCLUDED else None
-    passing = motion.paths(canvas, stage.frames, rng, 2.0)
+    passing = stage.paths(2.0)
     cover = behind[: canvas[0], : canvas[1]][::-1]
     light = int(rng.integers(1 << 31))
     plate = Plate.draw(canvas, rng) if stage.background == "plate" else None

@@ -46,6 +46,8 @@ class DataSettings:
     """Share of the samples that are turned by a right angle, as photos are whose camera said nothing."""
     clips: float = 1.0
     """Share of the batches that are clips, in phases with more than one frame."""
+    motion: tuple[float, float] = (1.0, 1.0)
+    """Slowest and fastest clip, as a factor of the speeds of `mixing.motion`; drawn evenly on a logarithmic scale."""
     groups: float = 0.25
     """Probability of a second (and then of a third) subject in a composed sample."""
     aspects: tuple[float, ...] = (0.667, 0.75, 1.0, 1.0, 1.5)
@@ -76,7 +78,11 @@ def data_settings(table: dict[str, Any]) -> DataSettings:
     if table.get("background", "none") not in BACKGROUNDS:
         raise UsageError(f"data: background {table['background']!r} is none of {', '.join(BACKGROUNDS)}.")
     if "aspects" in table:
-        table["aspects"] = _aspects(table["aspects"])
+        table["aspects"] = _numbers(table["aspects"], "aspects", "widths over heights")
+    if "motion" in table:
+        table["motion"] = _numbers(table["motion"], "motion", "factors of speed")
+        if len(table["motion"]) != 2 or table["motion"][0] > table["motion"][1]:
+            raise UsageError(f"data: 'motion' should be the slowest and the fastest, not {list(table['motion'])!r}.")
     settings: DataSettings = _build(DataSettings, {**table, "sources": sources, "phases": phases}, "data")
     if not 0 <= settings.turned <= 1:
         raise UsageError(f"data: turned {settings.turned} is a share: it lies in [0, 1].")
@@ -92,9 +98,9 @@ def _tables(table: dict[str, Any], key: str) -> list[dict[str, Any]]:
     return found
 
 
-def _aspects(value: Any) -> tuple[float, ...]:
+def _numbers(value: Any, key: str, what: str) -> tuple[float, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(a, int | float) and a > 0 for a in value):
-        raise UsageError(f"data: 'aspects' should be a list of widths over heights above 0, not {value!r}.")
+        raise UsageError(f"data: '{key}' should be a list of {what} above 0, not {value!r}.")
     return tuple(value)
 
 

@@ -9,16 +9,13 @@ from mattecli.mixing.batch import Label
 from mattecli.mixing.sampling import Mixture
 from mattecli.mixing.settings import data_settings
 from mattecli.mixing.sources import read
+from tests.mixing.making import save
 
 
 @pytest.fixture
 def data(tmp_path):
     """Ten photos with masks, four with boxes, two RGBA, two backgrounds."""
     rng = np.random.default_rng(0)
-
-    def save(path, array):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), array)
 
     for number in range(1, 11):
         image = rng.integers(0, 255, (96, 64, 3), dtype=np.uint8)
