@@ -86,7 +86,7 @@ class _Traced(nn.Module):
     def predict(self, *inputs: Tensor) -> Prediction:
         count = 1 + len(self.names)
         image, *others = (
-            picture.permute(2, 0, 1)[None].float() / (255 if picture.dtype == torch.uint8 else 1)
+            (picture[None].float() / (255 if picture.dtype == torch.uint8 else 1)).permute(0, 3, 1, 2)
             for picture in inputs[:count]
         )
         given = dict(zip(self.names, others, strict=True))
