@@ -58,6 +58,9 @@ EXACT = (2, 1)
 photo. To the end of that stage the sums of the residual blocks stay in fp32."""
 KEPT = 0.85
 """Bound of the share of the last frame that the recall keeps: what was wrong is forgotten within half a second."""
+SPARE = 0.02
+"""The ends of the matte's logistic function, which reaches neither 0 nor 1, that lie outside of [0, 1]: bodies are
+opaque, backgrounds empty, and a slope on noise does not show there."""
 STEEPEST = 4.0
 """Bound of the slope: alpha goes from 0 to 1 over a quarter of a colour's range at the least."""
 
@@ -169,7 +172,7 @@ class Recall(nn.Module):
         kept = []
         linears = torch.cat((slope, p - _weighed(slope, guide)), 1)
         for x, picture, matte, linear in zip(
-            *(tensor.chunk(frames) for tensor in (features, guide, p, linears)), strict=True
+            *(tensor.chunk(frames) for tensor in (features, guide, p.clamp(0, 1), linears)), strict=True
         ):
             if state is not None:
                 before, seen, there = torch.split(state.float(), [4, 3, 1], 1)
@@ -268,7 +271,8 @@ class RealTime(nn.Module):
         head = self.guidance(features["1/2"]).float()
         coarse, slope = head[:, :1], STEEPEST * torch.tanh(head[:, 1:] / STEEPEST)
         guide = _in_fp32(self.guide, x) / 4.0 + 0.5
-        slope, intercept, last = self.recall(features["1/4"], guide, coarse.sigmoid(), slope, given[2], frames)
+        p = (coarse.sigmoid() - SPARE) / (1 - 2 * SPARE)
+        slope, intercept, last = self.recall(features["1/4"], guide, p, slope, given[2], frames)
         alpha = apply_guidance(slope, intercept, image)
         maps = {"coarse": coarse, "slope": slope, "intercept": intercept}
         prediction = Prediction(alpha, state=(*states, last), maps=maps, frames=frames)
