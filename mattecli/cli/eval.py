@@ -54,12 +54,14 @@ def evaluate(
     steady: Annotated[
         Steady | None,
         typer.Option(
-            help="What joins a clip's frames: the network's state, one frame of delay to mend flicker, or nothing.",
+            help="What joins a clip's frames: the network's state as in `video`, one frame of delay to mend flicker as "
+            "in `video --stateless`, or nothing.",
             show_default="state; delay for networks that have none",
         ),
     ] = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    engine: Annotated[str, typer.Option(help="auto, torch or openvino (CPU; extra 'cpu').")] = "auto",
     match: Annotated[
         str, typer.Option(metavar="PATTERN", help="Only images or clips of such a name, as '*0' or 'street/*'.")
     ] = "*",
@@ -78,7 +80,8 @@ def evaluate(
     same metrics are averaged over a clip's frames, and beside them over its T - 1 pairs of frames: dtSSD in RVM's
     scale (--json has RVM's own average, which is (T - 1) / T of it, as dtssd_rvm) and MESSDdt, a sum over pixels
     with Farneback's flow of the ground truth (--json has it per pixel times 10000 as messddt_mean). The mean is that
-    of the clips. --data holds CLIP/images and CLIP/alphas, or CLIP/com and CLIP/pha.
+    of the clips. --data holds CLIP/images and CLIP/alphas, or CLIP/com and CLIP/pha. A network sees a clip as `video`
+    shows it: in the same engine, each scene begun with its next frames.
 
     Exit status: 0 all done, 1 some images or clips are missing or failed, 2 wrong use, 130 interrupted.
 
@@ -94,7 +97,7 @@ def evaluate(
 
     mattecli eval --data VideoMatte/ --clips --steady none
     """
-    asked = data or model or weights or size or steady or device != "auto" or precision != "auto"
+    asked = data or model or weights or size or steady or (device, precision, engine) != ("auto", "auto", "auto")
     if not (predictions and gt and not asked) and not (data and not predictions and not gt):
         raise UsageError("Give PREDICTIONS and --gt FOLDER, or --data FOLDER with --model NAME and its options.")
     if clips and (trimaps or per_image):
@@ -108,7 +111,7 @@ def evaluate(
     about: dict[str, object] = {}
     matter: Matter | None = None
     if data:
-        matter, about = _network(model or "realtime", weights, size, device, precision, quiet)
+        matter, about = _network(model or "realtime", weights, size, device, precision, engine, clips, quiet)
         if clips:
             if steady in (None, "state"):
                 steady = "state" if matter.spec.recurrent else "delay"
@@ -144,17 +147,24 @@ def _datasets(
 
 
 def _network(
-    model: str, weights: Path | None, size: int | None, device: str, precision: str, quiet: bool
+    model: str,
+    weights: Path | None,
+    size: int | None,
+    device: str,
+    precision: str,
+    engine: str,
+    clips: bool,
+    quiet: bool,
 ) -> tuple[Matter, dict[str, object]]:
     """The network, and what JSON says of it."""
     from mattecli.inference.devices import describe
     from mattecli.inference.network import Matter
 
-    matter = Matter(model, device, precision, size=size, weights=weights)
+    matter = Matter(model, device, precision, size=size, weights=weights, engine=engine, clip=clips)
     if not quiet:
         say(f"{model} on {describe(matter)}")
     about: dict[str, object] = {"model": model, "weights": None if weights is None else str(weights), "size": size}
-    return matter, about | {"device": str(matter.device), "precision": matter.precision}
+    return matter, about | {"device": str(matter.device), "precision": matter.precision, "engine": matter.engine}
 
 
 def _scorer(matter: Matter | None, clips: bool, steady: Steady) -> Callable[..., Report]:

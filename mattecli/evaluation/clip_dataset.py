@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from mattecli.errors import InputError, UsageError
 from mattecli.evaluation.dataset import TINT, read_matte
 from mattecli.evaluation.metrics import Plane
+from mattecli.evaluation.workers import Map
 from mattecli.media.clips.planes.colour import Picture
 from mattecli.media.clips.planes.frame import Frame
 from mattecli.media.clips.reading.clip import open_clip
@@ -55,6 +57,13 @@ class ClipItem:
     truth: Footage
     source: Footage | None
 
+    @cached_property
+    def steps(self) -> int | None:
+        """How many frames there are to measure; of two video files as many as the true one says, if it does."""
+        if self.source is None:
+            return 0
+        return len(self.truth.frames) or len(self.source.frames) or _said(self.truth.path)
+
 
 @dataclass(frozen=True)
 class ClipDataset:
@@ -65,9 +74,9 @@ class ClipDataset:
 
     @property
     def steps(self) -> int | None:
-        """How many frames there are to measure; None if some are in video files."""
-        truths = [item.truth for item in self.items if item.source is not None]
-        return sum(len(truth.frames) for truth in truths) if all(truth.frames for truth in truths) else None
+        """How many frames there are to measure; None if a clip does not say it."""
+        steps = [item.steps for item in self.items]
+        return None if None in steps else sum(filter(None, steps))
 
 
 def pair(sources: Path, truths: Path, *, match: str = "*", limit: int | None = None) -> ClipDataset:
@@ -104,28 +113,37 @@ def open_data(root: Path, *, match: str = "*", limit: int | None = None) -> Clip
     return _dataset(root, sources, truths, match, limit)
 
 
-def read_mattes(footage: Footage) -> Iterator[Plane]:
+def read_mattes(footage: Footage, apply: Map = map) -> Iterator[Plane]:
     """The mattes `[H, W]` (uint8 or uint16) of a clip's frames; of a video its alpha, if it has one, else its grey.
 
-    Raises InputError for what can't be read or is in colour.
+    `apply` stands for `map`, say in several threads. Raises InputError for what can't be read or is in colour.
     """
     if footage.frames:
-        yield from map(read_matte, footage.frames)
+        yield from apply(read_matte, footage.frames)
         return
     with open_clip(str(footage.path), passing=False) as clip:
         for frame in clip:
             yield _matte(frame, footage.path)
 
 
-def read_pictures(footage: Footage) -> Iterator[Picture]:
-    """The frames of a clip, RGB `[H, W, 3]` uint8 or uint16. Raises InputError."""
+def read_pictures(footage: Footage, apply: Map = map) -> Iterator[Picture]:
+    """The frames of a clip, RGB `[H, W, 3]` uint8 or uint16; `apply` as in `read_mattes`. Raises InputError."""
     if footage.frames:
-        yield from (read_photo(path).rgb for path in footage.frames)
+        yield from apply(lambda path: read_photo(path).rgb, footage.frames)
         return
     with open_clip(str(footage.path), passing=False) as clip:
         for frame in clip:
             assert frame.view is not None
             yield frame.view(frame.format.height, frame.format.width)
+
+
+def _said(path: Path) -> int | None:
+    """How many frames a video file says that it has; 0 if it can't be read."""
+    try:
+        with open_clip(str(path), passing=False) as clip:
+            return clip.frames
+    except (InputError, OSError):
+        return 0
 
 
 def _matte(frame: Frame, path: Path) -> Plane:

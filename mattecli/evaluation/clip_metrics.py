@@ -16,7 +16,7 @@ read the same frame; these do not, so MESSDdt compares with values of this progr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 import cv2
@@ -24,12 +24,12 @@ import numpy as np
 
 from mattecli.evaluation import metrics
 from mattecli.evaluation.metrics import METRICS, Plane
+from mattecli.evaluation.workers import Map
 
 Frame: TypeAlias = tuple[Plane, Plane]
 """The prediction and the ground truth `[H, W]` of one frame."""
 Neighbours: TypeAlias = tuple[Frame | None, Frame]
 """A frame and the one before it, None for the first."""
-Map: TypeAlias = Callable[[Callable[[Neighbours], dict[str, float]], Iterable[Neighbours]], Iterator[dict[str, float]]]
 
 CLIP_METRICS = (*METRICS, "dtssd", "dtssd_rvm", "messddt", "messddt_mean")
 
@@ -61,8 +61,7 @@ def dtssd(before: Frame, now: Frame) -> float:
 def messddt(before: Frame, now: Frame) -> float:
     """Sum over pixels of the change of the squared error along the motion of the ground truth, of one pair."""
     (p0, g0), (p1, g1) = _floats(before), _floats(now)
-    rows, columns = _moved(g0, g1)
-    return float(np.abs(np.square(p0 - g0) - np.square(p1 - g1)[rows, columns]).sum(dtype=np.float64))
+    return float(np.abs(np.square(p0 - g0) - _followed(np.square(p1 - g1), g0, g1)).sum(dtype=np.float64))
 
 
 def _neighbours(frames: Iterable[Frame]) -> Iterator[Neighbours]:
@@ -73,9 +72,10 @@ def _neighbours(frames: Iterable[Frame]) -> Iterator[Neighbours]:
 
 
 def _measure(neighbours: Neighbours) -> dict[str, float]:
-    before, now = neighbours
+    before, now = neighbours[0], _floats(neighbours[1])
     scores = metrics.measure(*now)
     if before is not None:
+        before = _floats(before)
         total = messddt(before, now)
         scores |= {"dtssd": dtssd(before, now), "messddt": total, "messddt_mean": total / now[1].size * 1e4}
     return scores
@@ -86,9 +86,11 @@ def _floats(frame: Frame) -> Frame:
     return prediction, truth
 
 
-def _moved(before: Plane, now: Plane) -> tuple[Plane, Plane]:
-    """Where each pixel of `before` lies in `now`: rows and columns `[H, W]`."""
+def _followed(error: Plane, before: Plane, now: Plane) -> Plane:
+    """The `error` of the frame `now` at the place to which each pixel of the frame `before` has moved."""
     first, second = (np.rint(plane * 255).astype(np.uint8) for plane in (before, now))
+    if np.array_equal(first, second):
+        return error  # the flow of a picture that rests is exactly zero
     motion = cv2.calcOpticalFlowFarneback(
         first,
         second,
@@ -101,7 +103,9 @@ def _moved(before: Plane, now: Plane) -> tuple[Plane, Plane]:
         poly_sigma=1.5,
         flags=cv2.OPTFLOW_FARNEBACK_GAUSSIAN,
     )
-    height, width = before.shape
-    rows, columns = np.indices((height, width), sparse=True)
-    goals = np.rint(motion + np.stack(np.broadcast_arrays(columns, rows), -1)).astype(np.intp)
-    return goals[..., 1].clip(0, height - 1), goals[..., 0].clip(0, width - 1)
+    goals = np.empty(motion.shape, np.int16)
+    height, width = error.shape
+    for axis, places in enumerate((np.arange(width), np.arange(height)[:, None])):
+        goals[..., axis] = np.rint(motion[..., axis] + places)
+    followed: Plane = cv2.remap(error, goals, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    return followed

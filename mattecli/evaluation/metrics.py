@@ -12,8 +12,8 @@ in that code; MAD is a mean.
 
 from __future__ import annotations
 
-import itertools
 import math
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import cv2
@@ -22,11 +22,15 @@ from numpy.typing import NDArray
 
 Plane: TypeAlias = NDArray[Any]
 Region: TypeAlias = NDArray[np.bool_] | None
+Pixel: TypeAlias = tuple[int, int]
+"""Column and row."""
 
 METRICS = ("sad", "mse", "mad", "grad", "conn", "iou")
 UNKNOWN = 128
 """The value of the unknown region in an 8-bit trimap."""
 
+FILLED = 2
+"""What marks the pixels of a mask (0 and 1) that a fill has reached."""
 CONN_STEP = 0.1
 CONN_TOLERANCE = 0.15
 GRAD_SIGMA = 1.4
@@ -34,14 +38,25 @@ GRAD_SIGMA = 1.4
 
 def measure(prediction: Plane, truth: Plane, region: Region = None) -> dict[str, float]:
     """All of `METRICS` by name."""
-    p, g, r = _planes(prediction, truth, region)
+    return measure_regions(prediction, truth, {"": region})[""]
+
+
+def measure_regions(prediction: Plane, truth: Plane, regions: Mapping[str, Region]) -> dict[str, dict[str, float]]:
+    """All of `METRICS` by name, for each of `regions` by its name; filters and components are done once for all."""
+    for region in regions.values():
+        p, g, _ = _planes(prediction, truth, region)
+    difference, steepness, connectivity = np.abs(p - g), _steepness_error(p, g), _connectivity_error(p, g)
+    square = np.square(difference)
     return {
-        "sad": sad(p, g, r),
-        "mse": mse(p, g, r),
-        "mad": mad(p, g, r),
-        "grad": grad(p, g, r),
-        "conn": conn(p, g, r),
-        "iou": iou(p, g, r),
+        name: {
+            "sad": _total(difference, region) / 1000,
+            "mse": _mean(square, region),
+            "mad": _mean(difference, region),
+            "grad": _total(steepness, region) / 1000,
+            "conn": _total(connectivity, region) / 1000,
+            "iou": iou(p, g, region),
+        }
+        for name, region in regions.items()
     }
 
 
@@ -79,22 +94,21 @@ def mad(prediction: Plane, truth: Plane, region: Region = None) -> float:
 def grad(prediction: Plane, truth: Plane, region: Region = None) -> float:
     """Gradient error / 1000 (Rhemann et al. 2009): squared differences of Gaussian-derivative magnitudes, σ 1.4."""
     p, g, r = _planes(prediction, truth, region)
-    return _total(np.square(_magnitude(p) - _magnitude(g)), r) / 1000
+    return _total(_steepness_error(p, g), r) / 1000
 
 
 def conn(prediction: Plane, truth: Plane, region: Region = None) -> float:
     """Connectivity error / 1000 (Rhemann et al. 2009), thresholds 0.1 … 1, 4-connected."""
     p, g, r = _planes(prediction, truth, region)
-    level = _connected_level(np.minimum(p, g))
-    return _total(np.abs(_connectivity(p, level) - _connectivity(g, level)), r) / 1000
+    return _total(_connectivity_error(p, g), r) / 1000
 
 
 def iou(prediction: Plane, truth: Plane, region: Region = None) -> float:
     """Intersection over union of alpha > 0.5; 1 if neither has such a pixel."""
     p, g, r = _planes(prediction, truth, region)
     p, g = p > 0.5, g > 0.5
-    union = _total(p | g, r)
-    return _total(p & g, r) / union if union else 1.0
+    union = _count(p | g, r)
+    return _count(p & g, r) / union if union else 1.0
 
 
 def _planes(prediction: Plane, truth: Plane, region: Region) -> tuple[Plane, Plane, Region]:
@@ -109,9 +123,19 @@ def _total(values: Plane, region: Region) -> float:
     return float((values if region is None else values[region]).sum(dtype=np.float64))
 
 
+def _count(values: NDArray[np.bool_], region: Region) -> int:
+    return int(np.count_nonzero(values if region is None else values & region))
+
+
 def _mean(values: Plane, region: Region) -> float:
     count = values.size if region is None else np.count_nonzero(region)
     return _total(values, region) / count if count else math.nan
+
+
+def _steepness_error(p: NDArray[np.float32], g: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What `grad` adds up, per pixel."""
+    error: NDArray[np.float32] = np.square(_magnitude(p) - _magnitude(g))
+    return error
 
 
 def _magnitude(plane: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -136,26 +160,48 @@ def _kernels() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return smooth / np.linalg.norm(smooth), slope / np.linalg.norm(slope)
 
 
+def _connectivity_error(p: NDArray[np.float32], g: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What `conn` adds up, per pixel."""
+    level = _connected_level(np.minimum(p, g))
+    error: NDArray[np.float32] = np.abs(_connectivity(p, level) - _connectivity(g, level))
+    return error
+
+
 def _connected_level(shared: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Per pixel, the last threshold at which it lay in the largest component of `shared` ≥ threshold."""
-    steps = np.arange(round(1 / CONN_STEP) + 1) / round(1 / CONN_STEP)
-    level = np.ones_like(shared)
-    staying = np.ones(shared.shape, np.bool_)
-    for below, threshold in itertools.pairwise(steps):
-        largest = _largest_component(shared >= np.float32(threshold))
-        level[staying & ~largest] = below
-        staying &= largest
-        if not staying.any():
-            break
-    return level
+    """Per pixel, the last threshold up to which it lay in the largest component of `shared` ≥ threshold.
+
+    The thresholds come from the highest to the lowest, so that each set of pixels holds the one before.
+    """
+    steps = (np.arange(round(1 / CONN_STEP) + 1) / round(1 / CONN_STEP)).astype(np.float32)
+    survived = np.zeros(shared.shape, np.uint8)
+    seed = None
+    for threshold in steps[:0:-1]:
+        largest, seed = _largest_component(shared >= threshold, seed)
+        survived += 1
+        survived *= largest
+    return steps[survived]
 
 
-def _largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4)
-    areas = statistics[1:, cv2.CC_STAT_AREA]
-    return labels == 1 + int(areas.argmax()) if areas.size else np.zeros_like(mask)
+def _largest_component(mask: NDArray[np.bool_], seed: Pixel | None) -> tuple[NDArray[np.bool_], Pixel | None]:
+    """The largest component, and a pixel of it; `seed` is one of `mask` that is likely to be in there.
+
+    Filling from the seed is ten times as fast as labelling, and enough where it fills more than half of the mask.
+    """
+    if seed is not None:
+        filled = mask.astype(np.uint8)
+        area, *_ = cv2.floodFill(filled, None, seed, FILLED, flags=4)
+        if 2 * area > np.count_nonzero(mask):
+            return filled == FILLED, seed
+    count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=4)
+    if count == 1:
+        return mask, None
+    largest = labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())
+    row, column = divmod(int(largest.argmax()), mask.shape[1])
+    return largest, (column, row)
 
 
 def _connectivity(plane: NDArray[np.float32], level: NDArray[np.float32]) -> NDArray[np.float32]:
     distance = plane - level
-    return 1 - np.where(distance >= np.float32(CONN_TOLERANCE), distance, np.float32(0))
+    distance *= distance >= np.float32(CONN_TOLERANCE)
+    connectivity: NDArray[np.float32] = 1 - distance
+    return connectivity

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -14,21 +12,21 @@ from mattecli.evaluation.clip_dataset import Footage, read_pictures
 from mattecli.evaluation.clip_run import PredictClip
 from mattecli.evaluation.metrics import Plane
 from mattecli.evaluation.run import Predict
+from mattecli.evaluation.workers import Map
 from mattecli.inference import guided
+from mattecli.inference.coarse import Coarse
 from mattecli.inference.frames import Steady, follow
 from mattecli.inference.network import Matter
 from mattecli.inference.photos import lacks_memory
-from mattecli.media.photos import read_photo
+from mattecli.media.photos import Photo
 
 
 def photos(matter: Matter) -> Predict:
-    """The network's alpha at the photo's full size; one photo at a time, from whichever thread."""
-    turn = threading.Lock()
+    """The network's alpha at the photo's full size."""
 
-    def predict(path: Path) -> Plane:
-        rgb = read_photo(path).rgb
-        with turn, _enough_memory(path):
-            return _to_8_bits(matter.matte(rgb))
+    def predict(photo: Photo) -> Plane:
+        with _enough_memory(photo.source):
+            return _to_8_bits(matter.matte(photo.rgb))
 
     return predict
 
@@ -39,22 +37,25 @@ def clips(matter: Matter, steady: Steady = "state") -> PredictClip:
     def view(rgb: guided.Picture) -> guided.Picture:
         return guided.resize(rgb, *matter.size_for(*rgb.shape[:2]))
 
-    def predict(source: Footage) -> Iterator[Plane]:
-        with _enough_memory(source.path):
-            for rgb, coarse in follow(matter, read_pictures(source), view, steady=steady):
-                yield _to_8_bits(coarse.at(rgb))
+    def finish(seen: tuple[guided.Picture, Coarse]) -> Plane:
+        rgb, coarse = seen
+        return _to_8_bits(coarse.at(rgb))
+
+    def predict(source: Footage, apply: Map) -> Iterator[Plane]:
+        with _enough_memory(str(source.path)):
+            yield from apply(finish, follow(matter, read_pictures(source, apply), view, steady=steady))
 
     return predict
 
 
 @contextlib.contextmanager
-def _enough_memory(path: Path) -> Iterator[None]:
+def _enough_memory(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
         if not lacks_memory(error):
             raise
-        raise InputError(f"{path}: not enough memory; try a smaller --size or --device cpu.") from error
+        raise InputError(f"{name}: not enough memory; try a smaller --size or --device cpu.") from error
 
 
 def _to_8_bits(alpha: Plane) -> Plane:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -14,46 +14,69 @@ from numpy.typing import NDArray
 from mattecli.errors import InputError, MatteError
 from mattecli.evaluation import metrics
 from mattecli.evaluation.dataset import Dataset, Item, is_mask, read_matte, read_truth
-from mattecli.evaluation.report import Report, Row, Scores
+from mattecli.evaluation.report import Report, Row
+from mattecli.evaluation.workers import Workers
+from mattecli.media.photos import Photo, read_photo
 
-MOST_WORKERS = 8
+T = TypeVar("T")
 
-Predict = Callable[[Path], metrics.Plane]
-"""The matte `[H, W]` for an item's source: the prediction's file read, or the network run on the photo."""
+Predict = Callable[[Photo], metrics.Plane]
+"""The network's matte `[H, W]` for a photo."""
 
 
 FAILURES = (MatteError, OSError, MemoryError, cv2.error)
 """What makes one item fail and not the run; anything else is a fault of ours."""
 
 
-def evaluate(
-    dataset: Dataset, predict: Predict = read_matte, progress: Callable[[float], None] = lambda steps: None
-) -> Report:
-    """Score every item, several at a time; `progress(1)` after each.
+@dataclass(frozen=True)
+class _Sample:
+    """What was read of an item; in place of the photo later its matte."""
 
-    An item that can't be scored (unreadable, of another size, without its trimap, too large for the memory) goes into
+    item: Item
+    truth: metrics.Plane
+    region: NDArray[np.bool_] | None
+    source: Photo | metrics.Plane
+
+
+def evaluate(
+    dataset: Dataset, predict: Predict | None = None, progress: Callable[[float], None] = lambda steps: None
+) -> Report:
+    """Score every item; `progress(1)` after each. Without `predict` the sources are the predictions.
+
+    The network runs in the caller's thread; what comes before and after it is done for several items at a time. An
+    item that can't be scored (unreadable, of another size, without its trimap, too large for the memory) goes into
     the report's `failed` and the others are done; one without source goes into `missing`.
     """
+
+    def read(item: Item) -> _Sample | str:
+        return _attempt(item, lambda: _read(item, dataset.trimaps, predict is not None))
+
+    def predicted(sample: _Sample | str) -> _Sample | str:
+        if predict is None or isinstance(sample, str) or not isinstance(photo := sample.source, Photo):
+            return sample
+        return _attempt(sample.item, lambda: replace(sample, source=predict(photo)))
+
+    def scored(sample: _Sample | str) -> Row | str:
+        return sample if isinstance(sample, str) else _attempt(sample.item, lambda: _score(sample))
+
     present = [item for item in dataset.items if item.source is not None]
     rows: list[Row] = []
     failed: dict[str, str] = {}
-    pool = ThreadPoolExecutor(min(MOST_WORKERS, os.cpu_count() or 1))
-    try:
-        for item, outcome in zip(present, pool.map(lambda it: _attempt(it, dataset, predict), present), strict=True):
+    with Workers() as workers:
+        outcomes = workers.map(scored, map(predicted, workers.map(read, present)))
+        for item, outcome in zip(present, outcomes, strict=True):
             if isinstance(outcome, Row):
                 rows.append(outcome)
             else:
                 failed[item.name] = outcome
             progress(1)
-    finally:
-        pool.shutdown(cancel_futures=True)
     missing = tuple(item.name for item in dataset.items if item.source is None)
     return Report(tuple(rows), missing, failed, dataset.surplus)
 
 
-def _attempt(item: Item, dataset: Dataset, predict: Predict) -> Row | str:
+def _attempt(item: Item, work: Callable[[], T]) -> T | str:
     try:
-        return _score(item, dataset.trimaps, predict)
+        return work()
     except FAILURES as error:
         return sentence(item.truth, error)
 
@@ -65,16 +88,19 @@ def sentence(path: Path, error: BaseException) -> str:
     return f"{path}: not enough memory." if isinstance(error, MemoryError) else f"{path}: {error}"
 
 
-def _score(item: Item, trimaps: bool, predict: Predict) -> Row:
+def _read(item: Item, trimaps: bool, photo: bool) -> _Sample:
     assert item.source is not None
     truth = read_truth(item.truth)
     region = _region(item, truth) if trimaps else None
-    prediction = predict(item.source)
+    return _Sample(item, truth, region, read_photo(item.source) if photo else read_matte(item.source))
+
+
+def _score(sample: _Sample) -> Row:
+    item, truth, region, prediction = sample.item, sample.truth, sample.region, sample.source
+    assert item.source is not None and isinstance(prediction, np.ndarray)
     check_size(item.source, prediction, item.truth, truth)
-    scores: Scores = {"whole": metrics.measure(prediction, truth)}
-    if region is not None:
-        scores["trimap"] = metrics.measure(prediction, truth, region)
-    return Row(item.name, scores, is_mask(truth))
+    regions = {"whole": None} if region is None else {"whole": None, "trimap": region}
+    return Row(item.name, metrics.measure_regions(prediction, truth, regions), is_mask(truth))
 
 
 def _region(item: Item, truth: metrics.Plane) -> NDArray[np.bool_]:

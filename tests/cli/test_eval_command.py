@@ -89,7 +89,8 @@ def test_nothing_to_average_is_still_a_report(folders):
     "arguments",
     [[], ["pred"], ["--gt", "alphas"], ["pred", "--gt", "nowhere"], ["pred", "--gt", "alphas", "--data", "."],
      ["pred", "--gt", "alphas", "--model", "modnet"],
-     ["pred", "--gt", "alphas", "--device", "cpu"], ["--model", "realtime"], ["--data", "pred"],
+     ["pred", "--gt", "alphas", "--device", "cpu"], ["pred", "--gt", "alphas", "--engine", "torch"],
+     ["--model", "realtime"], ["--data", "pred"],
      ["pred", "--gt", "alphas", "--clips", "--trimaps", "alphas"], ["pred", "--gt", "alphas", "--clips", "--per-image"],
      ["pred", "--gt", "alphas", "--clips", "--steady", "none"], ["--data", ".", "--steady", "none"],
      ["pred", "--gt", "nowhere", "--clips"], ["--data", "pred", "--clips"],
@@ -165,9 +166,10 @@ def test_table_of_clips(clips):
 def test_a_network_over_clips(clips, monkeypatch, steady, applied):
     monkeypatch.setattr(zoo, "load", lambda name, weights=None, device="cpu": Brightness().eval())
     chosen = ["--steady", steady] if steady else []
-    result = run("--data", clips / "data", "--clips", "--device", "cpu", "--precision", "fp32", "--json", *chosen)
+    fixed = ["--device", "cpu", "--precision", "fp32", "--engine", "torch"]
+    result = run("--data", clips / "data", "--clips", "--json", *fixed, *chosen)
     assert result.exit_code == 0, result.stderr
     record = json.loads(result.stdout)
-    assert (record["model"], record["frames"]) == ("realtime", 6)
+    assert (record["model"], record["engine"], record["frames"]) == ("realtime", "torch", 6)
     assert record["steady"] == applied  # this network has no state
     assert record["mean"]["whole"]["mad"] < 1e-3 and record["mean"]["whole"]["dtssd"] < 0.5

@@ -7,6 +7,7 @@ from mattecli.errors import InputError, UsageError
 from mattecli.evaluation import clip_metrics
 from mattecli.evaluation.clip_dataset import Footage, open_data, pair, read_mattes, read_pictures
 from mattecli.evaluation.clip_run import evaluate
+from mattecli.evaluation.workers import MOST
 
 SIZE = (48, 64)
 
@@ -177,6 +178,40 @@ def test_a_video_that_ends_early_is_told(tmp_path):
     assert "c.mkv" in failed["c"]
 
 
+def test_progress_ends_with_all_steps_whatever_fails(tmp_path):
+    write(tmp_path / "pred/a", clip(frames=3))
+    write(tmp_path / "gt/a", clip())
+    write(tmp_path / "pred/b", [*clip(frames=2), disc()[:40], disc()])
+    write(tmp_path / "gt/b", clip())
+    write_video(tmp_path / "pred/c.mkv", grey(clip()), "yuv444p")
+    write_video(tmp_path / "gt/c.mkv", grey(clip()), "yuv444p")
+    write(tmp_path / "gt/missing", clip())
+    steps = []
+    dataset = pair(tmp_path / "pred", tmp_path / "gt")
+    report = evaluate(dataset, progress=steps.append)
+    assert [row.name for row in report.rows] == ["c"] and set(report.failed) == {"a", "b"}
+    assert sum(steps) == dataset.steps == 12
+
+
+def test_few_frames_are_held_and_ctrl_c_ends_the_rest(tmp_path):
+    write(tmp_path / "gt", clip(frames=60))
+    read = []
+
+    def predict(footage, apply):
+        for matte in clip(frames=60):
+            read.append(matte)
+            yield matte
+
+    def press(frames):
+        steps.append(frames)
+        raise KeyboardInterrupt
+
+    steps = []
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(pair(tmp_path / "gt", tmp_path / "gt"), predict, press)
+    assert len(read) <= MOST + 1 and steps == [1]
+
+
 def test_a_faint_frame_is_no_mask_of_zeros_and_ones(tmp_path):
     faint = [np.minimum(disc(), 1), *clip(frames=2)]
     write(tmp_path / "pred", faint)
@@ -211,7 +246,7 @@ def test_out_of_memory_is_one_clips_failure(tmp_path):
     write(tmp_path / "pred", clip())
     write(tmp_path / "gt", clip())
 
-    def full(footage):
+    def full(footage, apply):
         yield disc()
         raise MemoryError
 

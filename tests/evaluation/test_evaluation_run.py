@@ -62,10 +62,10 @@ def test_what_cannot_be_scored_is_told_and_the_rest_is_done(folders):
 
 
 def test_out_of_memory_is_one_images_failure(folders):
-    def predict(path):
-        if path.name == "a.png":
+    def predict(photo):
+        if photo.source.endswith("a.png"):
             raise MemoryError
-        return read_matte(path)
+        return photo.rgb[..., 0]
 
     report = evaluate(pair(folders / "pred", folders / "gt"), predict)
     assert [row.name for row in report.rows] == ["sub/b"] and "a.png: not enough memory" in report.failed["a"]

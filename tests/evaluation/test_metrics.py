@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -77,6 +78,34 @@ def test_regions_add_up(pair):
     left[:, : left.shape[1] // 2] = True
     for metric in (metrics.sad, metrics.grad, metrics.conn):
         assert metric(*pair, left) + metric(*pair, ~left) == pytest.approx(metric(*pair), abs=1e-9)
+
+
+@quick
+@given(pairs)
+def test_regions_are_measured_together_as_alone(pair):
+    left = np.zeros(pair[0].shape, np.bool_)
+    left[:, : left.shape[1] // 2 + 1] = True
+    regions = {"whole": None, "left": left}
+    alone = {name: pytest.approx(metrics.measure(*pair, region), abs=1e-9) for name, region in regions.items()}
+    assert metrics.measure_regions(*pair, regions) == alone
+
+
+@quick
+@given(pairs, st.integers(0, 4))
+def test_conn_is_that_of_components_labelled_at_each_threshold(pair, blur):
+    """As the official code does it: blobs that split, islands that outgrow others at lower thresholds."""
+    p, g = (cv2.blur(plane.astype(np.float32) / 255, (blur + 1, blur + 1)) for plane in pair)
+    shared, level = np.minimum(p, g), np.full(p.shape, -1, np.float32)
+    for step in range(1, 11):
+        _, labels, statistics, _ = cv2.connectedComponentsWithStats(
+            (shared >= np.float32(step / 10)).view(np.uint8), connectivity=4
+        )
+        areas = statistics[1:, cv2.CC_STAT_AREA]
+        largest = labels == 1 + areas.argmax() if areas.size else np.zeros(p.shape, np.bool_)
+        level[(level < 0) & ~largest] = (step - 1) / 10
+    level[level < 0] = 1
+    connected = [1 - np.where(plane - level >= np.float32(0.15), plane - level, 0) for plane in (p, g)]
+    assert metrics.conn(p, g) * 1000 == pytest.approx(np.abs(np.subtract(*connected)).sum(), rel=1e-5, abs=1e-3)
 
 
 def test_iou_of_two_bars():
