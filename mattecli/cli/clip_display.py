@@ -90,18 +90,22 @@ class Display:
                 **{"fps": round(work.fps, 2), "left": left, "bottleneck": work.bottleneck, "busy": busy},
             )
 
-    def done(self, output: str, summary: Summary) -> None:
+    def done(self, output: str, summary: Summary, sink: Sink) -> None:
+        """What became of it; where a run went on, of the file and of this run."""
+        frames, duration = getattr(sink, "whole", None) or (summary.frames, summary.duration)
+        new = frames if summary.interrupted else getattr(sink, "new", frames)
         speed = summary.frames / max(summary.seconds, 1e-9)
         shares = {name: seconds / max(summary.seconds, 1e-9) for name, seconds in summary.busy.items()}
         busy = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
         for sentence in summary.notes:
             self._note(sentence)
         if not summary.interrupted:
-            done = f"{_called(output)}: {summary.frames} frames in {clock(summary.seconds)}"
+            told = f"{frames} frames" if new == frames else f"{frames} frames, {new} of them new,"
+            done = f"{_called(output)}: {told} in {clock(summary.seconds)}"
             self._say(f"{done}, {speed:.1f} a second ({busy}).")
         self._emit(
             "done",
-            **{"output": output, "frames": summary.frames, "duration": round(summary.duration, 3)},
+            **{"output": output, "frames": frames, "new": new, "duration": round(duration, 3)},
             **{"seconds": round(summary.seconds, 3), "fps": round(speed, 2), "dropped": summary.dropped},
             **{"busy": {name: round(share, 3) for name, share in shares.items()}, "interrupted": summary.interrupted},
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mattecli.cli.clip_display import Display
+from mattecli.cli.clip_ending import ended_by_signals
 from mattecli.cli.clip_goal import (
     STDOUT,
     Kind,
@@ -23,7 +24,7 @@ from mattecli.cli.clip_goal import (
 )
 from mattecli.cli.console import INTERRUPTED, complain, patiently
 from mattecli.cli.options import Align, Device, Precision, Size, Weights, tell_licence
-from mattecli.errors import UsageError
+from mattecli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from mattecli.inference.frames import Steady
@@ -33,7 +34,8 @@ def video(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="INPUT", help="A clip, numbered pictures (shot_%04d.png), a URL, webcam:N, or - for stdin."
+            metavar="INPUT",
+            help="A clip, numbered pictures (shot_%04d.png), a URL, webcam:N (or webcam:N@1280x720), or - for stdin.",
         ),
     ],
     out: Annotated[
@@ -113,7 +115,7 @@ def video(
     precision: Precision = "auto",
     engine: Annotated[str, typer.Option(help="auto, torch or openvino (CPU; extra 'cpu').")] = "auto",
     hwaccel: Annotated[
-        str, typer.Option(metavar="NAME", help="Decode and encode in hardware: auto, none, or cuda, qsv…")
+        str, typer.Option(metavar="NAME", help="Decode and encode in hardware: auto, none, or cuda, cuda:1, qsv…")
     ] = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Work in segments, and go on with those of an earlier run with --resume.")
@@ -128,7 +130,8 @@ def video(
 
     Reads what FFmpeg reads, turned upright. Length, every frame's time,
     sound, subtitles, chapters, metadata and colour stay what they are; what
-    the new file can't hold is said. The name after --out tells the format:
+    the new file can't hold is said (.mkv and .webm keep times to the
+    millisecond, .mp4 and .mov exactly). The name after --out tells the format:
     .mp4, .mkv, .mov, .webm, or pictures such as out_%05d.png. Without
     --bg a .mov (ProRes 4444), .webm (VP9) or .png gets the cutout with its
     transparency, the others get the alpha matte in grey, which editors take
@@ -143,11 +146,12 @@ def video(
     of two in the same clothes after one hid the other: begin anew from there
     with --start.
 
-    Ctrl-C ends the file with the last frame done, and it plays. `-o camera`
-    is a virtual camera for calls (extra 'live'); for a preview, `-o -` sends
-    Matroska to a player.
+    Ctrl-C (or SIGTERM) ends the file with the last frame done, and it plays.
+    `-o camera` is a virtual camera for calls (extra 'live'); for a preview,
+    `-o -` sends Matroska to a player.
 
-    Exit status: 0 all done, 1 the clip failed, 2 wrong use, 130 interrupted.
+    Exit status: 0 all done, 1 the clip failed, or was cut short (what was
+    there is written), 2 wrong use, 130 interrupted (143 by SIGTERM).
 
     Examples:
 
@@ -174,7 +178,7 @@ def video(
     if instances:
         raise UsageError("--instances is for photos; of a clip, --pick N keeps one person, with a run for each.")
     to_stdout = STDOUT in (out, source if out is None else None)
-    with Display(json=json, quiet=quiet, data_on_stdout=to_stdout) as display, display.errors():
+    with ended_by_signals(), Display(json=json, quiet=quiet, data_on_stdout=to_stdout) as display, display.errors():
         kind = output or default_kind(out, bg, codec)
         check_behind(kind, bg)
         given = [text for text in (source, bg, background, trimap, mask) if text]
@@ -227,17 +231,19 @@ def video(
             report=display,
             discard=leaves_nothing,
         )
-        display.done(goal, summary)
-    if summary.interrupted:
-        complain(what_is_left(goal, summary, discard, segments))
-        raise typer.Exit(INTERRUPTED)
+        display.done(goal, summary, sink)
+        if summary.interrupted:
+            complain(what_is_left(goal, summary, discard, segments))
+            raise typer.Exit(INTERRUPTED)
+        if clip.cut_short:
+            raise typer.Exit(InputError.exit_code)
 
 
 def _seconds(option: str, text: str | None) -> float | None:
     """Of `83.5`, `1:23.5` or `0:01:23.5`."""
     if text is None:
         return None
-    found = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)", text)
+    found = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", text)
     if not found:
         raise UsageError(f"{option} {text} is no time; give seconds, as 83.5, or [HH:]MM:SS, as 1:23.5.")
     hours, minutes, rest = found.groups()

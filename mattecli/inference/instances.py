@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 
 import cv2
@@ -192,7 +193,7 @@ def parse_pick(text: str) -> Choice:
     if re.fullmatch(r"0*[1-9]\d*", text):
         return partial(_by_number, int(text))
     if found := re.fullmatch(f"{length},{length}", text):
-        return partial(_by_place, float(found[1]), float(found[2]))
+        return Place(float(found[1]), float(found[2]))
     raise UsageError(f"--pick {text} names nobody; give a number from 1, or a point x,y in pixels or shares (0.3,0.5).")
 
 
@@ -202,15 +203,33 @@ def _by_number(number: int, people: Apart, name: str) -> Sequence[int]:
     return [number - 1]
 
 
-def _by_place(x: float, y: float, people: Apart, name: str) -> Sequence[int]:
-    height, width = people.size
-    shares = max(x, y) <= 1
-    if not shares and (x >= width or y >= height):
-        raise InputError(f"{name}: {x:g},{y:g} lies outside its {width} x {height} pixels.")
-    found = people.at(x, y) if shares else people.at((x + 0.5) / width, (y + 0.5) / height)
-    if found is None:
-        raise InputError(f"{name}: nobody is at {x:g},{y:g}; {_count(people)} found.")
-    return [found]
+@dataclass(frozen=True)
+class Place:
+    """A `Choice`: who is at a point, in pixels, or in shares of width and height where both are at most 1."""
+
+    x: float
+    y: float
+
+    def __call__(self, people: Apart, name: str) -> Sequence[int]:
+        if outside := self.outside(people.size):
+            raise InputError(f"{name}: {outside}")
+        height, width = people.size
+        x, y = (self.x, self.y) if self._shares else ((self.x + 0.5) / width, (self.y + 0.5) / height)
+        found = people.at(x, y)
+        if found is None:
+            raise InputError(f"{name}: nobody is at {self.x:g},{self.y:g}; {_count(people)} found.")
+        return [found]
+
+    def outside(self, size: tuple[int, int]) -> str:
+        """A sentence where no picture of `size` (height, width) has that point."""
+        height, width = size
+        if self._shares or (self.x < width and self.y < height):
+            return ""
+        return f"{self.x:g},{self.y:g} lies outside its {width} x {height} pixels."
+
+    @property
+    def _shares(self) -> bool:
+        return max(self.x, self.y) <= 1
 
 
 def _count(people: Apart) -> str:

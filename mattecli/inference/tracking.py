@@ -21,9 +21,10 @@ import cv2
 import numpy as np
 
 from mattecli import atomic
+from mattecli.errors import UsageError
 from mattecli.inference.coarse import Coarse
 from mattecli.inference.guided import Floats
-from mattecli.inference.instances import Choice
+from mattecli.inference.instances import Choice, Place
 from mattecli.inference.output import PRESENT
 from mattecli.inference.sighting import Labels, Mask, Sighting
 from mattecli.media.clips.planes.frame import Frame
@@ -78,11 +79,13 @@ class Tracker:
     have `size` (height, width).
 
     With `memory`, a file, it goes on from the track that was saved there, if there is one. `known_until` is the stamp
-    of the frame before, up to which frames need not come again; None: all must.
+    of the frame before, up to which frames need not come again; None: all must. Raises UsageError for a point outside.
     """
 
     def __init__(self, choice: Choice, name: str, size: tuple[int, int], memory: Path | None = None) -> None:
         self._choice, self._name, self._size, self._memory = choice, name, size, memory
+        if isinstance(choice, Place) and (outside := choice.outside(size)):
+            raise UsageError(f"{name}: {outside}")
         self._track = _saved(memory) if memory and memory.exists() else None
         self.known_until = self._track.pts if self._track else None
         self._tracks = deque[Track]()

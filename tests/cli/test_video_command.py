@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -273,8 +274,11 @@ def test_a_run_that_can_be_gone_on_with(folder, monkeypatch):
     assert files(folder) == [".x.mp4.segments", "clip.mp4", "slow.mp4"]
     other = run("slow.mp4", "-o", "x.mp4", "--resume", "--bg", "red")
     assert other.code == 2 and "other settings" in other.err
-    assert run("slow.mp4", "-o", "x.mp4", "--resume").code == 0
+    gone_on = run("slow.mp4", "-o", "x.mp4", "--resume")
+    assert gone_on.code == 0
     assert files(folder) == ["clip.mp4", "slow.mp4", "x.mp4"] and facts("x.mp4")[2] == 9
+    new = re.search(r"x\.mp4: 9 frames, (\d) of them new, in", gone_on.err)  # how many is up to the pauses of threads
+    assert new and 0 < int(new[1]) < 9
     assert run("clip.mp4", "-o", "-", "--resume").code == 2
 
 
@@ -373,6 +377,7 @@ def test_who_is_picked_stays_the_same_in_a_run_that_goes_on(folder, monkeypatch)
     [
         (["--pick", "3"], 1, "two.mkv at 0.00 s: there is no number 3 to pick; 2 people were found"),
         (["--pick", "127,2"], 1, "nobody is at 127,2"),
+        (["--pick", "128,2"], 2, "two.mkv: 128,2 lies outside its 128 x 64 pixels."),
         (["--pick", "left"], 2, "--pick left names nobody"),
         (["--instances"], 2, "--pick N keeps one person"),
     ],
@@ -381,6 +386,62 @@ def test_nobody_to_pick(folder, arguments, code, sentence):
     make_two(folder / "two.mkv", 2)
     done = run("two.mkv", "-o", "x.mkv", *arguments)
     assert done.code == code and sentence in done.err and files(folder) == ["clip.mp4", "two.mkv"]
+
+
+def test_a_clip_cut_short_is_written_as_far_as_it_goes(folder):
+    make_clip(folder / "a.mkv", 25)
+    data = (folder / "a.mkv").read_bytes()
+    (folder / "cut.mkv").write_bytes(data[: len(data) * 2 // 3])
+    done = run("cut.mkv", "-o", "x.mp4")
+    assert done.code == 1 and "cut short" in done.err and 10 < facts("x.mp4")[2] < 20
+    assert run("a.mkv", "-o", "y.mp4").code == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a system without SIGTERM from outside")
+@pytest.mark.parametrize(("moment", "left"), [("start", []), ("work", ["x.mp4"])])
+@pytest.mark.parametrize("kind", ["SIGTERM", "SIGHUP"])
+def test_who_ends_it_by_a_signal_gets_a_whole_file(tmp_path, moment, left, kind):
+    """In a process of its own, which gets it while the network starts, or from its fourth frame on."""
+    make_clip(tmp_path / "clip.mkv", 60)
+    command = [sys.executable, "-c", ENDED, moment, kind]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 128 + getattr(signal, kind) and "interrupted" in done.stderr, done.stderr
+    assert files(tmp_path) == ["clip.mkv", *left]
+    if left:
+        assert 4 <= facts(tmp_path / "x.mp4")[2] < 60
+
+
+ENDED = """
+import os, signal, sys, time
+from mattecli import zoo
+from mattecli.cli import app
+from mattecli.inference import clips
+from mattecli.inference.rendering import Renderer
+from tests.networks import Red
+
+moment, kind = sys.argv[1:]
+zoo.load = lambda name, weights=None: Red()
+plain, seen, suits = Renderer.render, [], clips.suits
+
+def end():
+    os.kill(os.getpid(), getattr(signal, kind))
+
+def render(self, *arguments):
+    seen.append(len(seen))
+    if len(seen) == 4 and moment == "work":
+        end()
+    time.sleep(0.02 * (len(seen) > 4))
+    return plain(self, *arguments)
+
+def start(matter):
+    if moment == "start":
+        end()
+    return suits(matter)
+
+Renderer.render, clips.suits = render, start
+options = "--engine torch --device cpu --hwaccel none --output alpha"
+app(["video", "clip.mkv", "-o", "x.mp4", *options.split()])
+"""
 
 
 def test_who_leaves_is_noted(folder):
@@ -408,13 +469,13 @@ def test_a_terminal_shows_where_the_work_is(monkeypatch):
 
 
 def test_times_and_rates():
-    assert [_seconds("--start", text) for text in ("83.5", "1:23.5", "0:01:23.5", "100:00", None)] == [
-        83.5, 83.5, 83.5, 6000.0, None
+    assert [_seconds("--start", text) for text in ("83.5", "1:23.5", "0:01:23.5", "100:00", "5.", ".2", None)] == [
+        83.5, 83.5, 83.5, 6000.0, 5.0, 0.2, None
     ]  # fmt: skip
     assert [_rate(text) for text in ("24", "29.97", "23.976", "30000/1001", "12.5", None)] == [
         24, Fraction(30000, 1001), Fraction(24000, 1001), Fraction(30000, 1001), Fraction(25, 2), None
     ]  # fmt: skip
-    for wrong in ("", "-3", "1:", "a", "1:2:3:4"):
+    for wrong in ("", ".", "-3", "1:", "a", "1:2:3:4"):
         with pytest.raises(UsageError):
             _seconds("--end", wrong)
     for wrong in ("", "x", "1/0", "0", "1e9", "24/"):

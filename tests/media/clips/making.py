@@ -15,6 +15,7 @@ from av.audio.frame import AudioFrame
 from mattecli.media.clips.planes.colour import to_planes
 from mattecli.media.clips.planes.frame import Colour, Format, Plane
 from mattecli.media.clips.planes.swscale import picture_of
+from mattecli.media.clips.writing.codecs import open_encoder
 
 LOSSLESS = {"libx264": {"qp": "0"}, "libx265": {"x265-params": "lossless=1:log-level=none"}}
 SD = Colour(6, 6, 6)
@@ -110,6 +111,7 @@ def make_clip(
                     for n, (a, b, text) in enumerate(chapters)
                 ]
             )
+        open_encoder(context)
         for index in range(frames):
             planes = to_planes(rgb_of(index, size), form)
             if "a4" in pixel:

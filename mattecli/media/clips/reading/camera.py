@@ -27,27 +27,32 @@ COLOUR = Colour(BT709, 1, 1)
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-def camera_number(source: str) -> int | None:
-    """N of "webcam:N" (0 of "webcam"), None for all other sources. Raises UsageError where N is no number."""
-    if source.split(":")[0].lower() != "webcam":
+def find_camera(source: str) -> tuple[int, tuple[int, int] | None] | None:
+    """N of "webcam:N" (0 of "webcam"), with width and height of "webcam:N@1280x720"; None for all other sources.
+
+    Raises UsageError where N or the size is none.
+    """
+    if re.split("[:@]", source)[0].lower() != "webcam":
         return None
-    number = source[len("webcam:") :] or "0"
-    if not re.fullmatch(r"\d+", number):
-        raise UsageError(f"{source} is no webcam; the first is webcam:0.")
-    return int(number)
+    found = re.fullmatch(r"webcam:?(\d*)(?:@(\d+)x(\d+))?", source.lower())
+    if not found:
+        raise UsageError(f"{source} is no webcam; the first is webcam:0, or webcam:0@1280x720 for that size.")
+    number, width, height = found.groups()
+    return int(number or 0), (int(width), int(height)) if width else None
 
 
 class Camera:
-    """Frames of webcam `number` as a live clip; has what a `Clip` has.
+    """Frames of webcam `number` as a live clip; has what a `Clip` has. Without a `size` (width, height), which cameras
+    give or else the nearest that they have, it is the driver's.
 
     A thread reads all the time and keeps the newest frame only. Times are those at which frames were read, from 0; a
     frame's duration is what the camera's rate promises. `end`: seconds after which it stops. Raises InputError where
     the camera can't be opened or gives no picture.
     """
 
-    live, time_base, decoder = True, Fraction(1, 90000), "webcam"
+    live, time_base, decoder, cut_short = True, Fraction(1, 90000), "webcam", False
 
-    def __init__(self, number: int, *, end: float | None = None) -> None:
+    def __init__(self, number: int, size: tuple[int, int] | None = None, *, end: float | None = None) -> None:
         self.name = f"webcam:{number}"
         self.container = self.video = self.frames = None
         self.duration = end
@@ -57,12 +62,17 @@ class Camera:
         self.trailing: list[Any] = []
         self.notes: list[str] = []
         self._capture = cv2.VideoCapture(number)
+        if size:
+            self._ask_for(*size)
         good, image = self._capture.read() if self._capture.isOpened() else (False, None)
         if not good or image is None:
             self._capture.release()
             raise InputError(f"{self.name} gives no picture; is it there, and not in use by another program?")
         self.rate = Fraction(self._capture.get(cv2.CAP_PROP_FPS) or 30).limit_denominator(1001)
-        self.format = Format(image.shape[0], image.shape[1], COLOUR)
+        height, width = image.shape[:2]
+        self.format = Format(height, width, COLOUR)
+        if size and (width, height) != size:
+            self.notes.append(f"{self.name} gives {width}x{height}, not {size[0]}x{size[1]}.")
         self._converter = VideoReformatter()
         self._began = time.monotonic()
         self._newest: tuple[Image, float] | None = (np.asarray(image, np.uint8), self._began)
@@ -94,6 +104,15 @@ class Camera:
                 return
             last = max(round(seconds / self.time_base), last + 1)
             yield self._frame(image, last)
+
+    def _ask_for(self, width: int, height: int) -> None:
+        """As Motion JPEG where the camera has it: USB 2 has no room for many large pictures a second as they are."""
+        for what, value in (
+            (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG")),
+            (cv2.CAP_PROP_FRAME_WIDTH, width),
+            (cv2.CAP_PROP_FRAME_HEIGHT, height),
+        ):
+            self._capture.set(what, value)
 
     def _frame(self, image: Image, pts: int) -> Frame:
         def view(height: int, width: int) -> Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
@@ -16,7 +17,7 @@ from av.video.frame import VideoFrame
 
 from mattecli.errors import InputError, UsageError, reason
 from mattecli.media.clips.planes.frame import Frame
-from mattecli.media.clips.reading.camera import Camera, camera_number
+from mattecli.media.clips.reading.camera import Camera, find_camera
 from mattecli.media.clips.reading.decoding import Decoding
 from mattecli.media.clips.reading.opening import Source, errors_of, find_source
 from mattecli.media.clips.reading.pictures import Pictures
@@ -27,6 +28,10 @@ HARDWARE = ("cuda", "videotoolbox", "d3d11va", "vaapi", "qsv")
 """What "auto" tries, in this order."""
 BACK = (0, 2, 10)
 """Seconds that seeking goes back further where no picture before the start was found."""
+ROUNDED = 0.001
+"""Seconds to which many containers round the times of an even clip."""
+FLUENT = 0.1
+"""Seconds that a picture of an even clip may be shown beyond the end of its part, so that it stays even."""
 
 
 def open_clip(
@@ -40,10 +45,12 @@ def open_clip(
 ) -> Clip | Camera:
     """Opens a clip and decodes its first picture.
 
-    source: a path, a pattern of numbered pictures (shot_%04d.png, shot_*.png), "-" for stdin, a URL, or "webcam:N".
+    source: a path, a pattern of numbered pictures (shot_%04d.png, shot_*.png), "-" for stdin, a URL, or "webcam:N" (or
+        "webcam:N@1280x720").
     start, end: seconds from the beginning of the file; the frames in [start, end) are read, and with `start` all is
         moved so that the first of them is at 0.
-    hwaccel: "none", "auto" (a hardware decoder where one answers) or a name of FFmpeg's, such as "cuda".
+    hwaccel: "none", "auto" (a hardware decoder where one answers) or a name of FFmpeg's, such as "cuda", or "cuda:1"
+        where there are several.
     passing: hand on the packets of sound, subtitles and data with the frames.
     rate: frames a second of sequences (else 25) and of raw bitstreams; all others have their own.
 
@@ -52,22 +59,24 @@ def open_clip(
     """
     if (start or 0) < 0 or (end is not None and end <= (start or 0)):
         raise UsageError(f"The part to read must end after it starts, not run from {start or 0:g} s to {end} s.")
-    number = camera_number(source)
-    if number is not None:
-        return Camera(number, end=end)
+    if camera := find_camera(source):
+        return Camera(*camera, end=end)
     found = find_source(source, rate)
     if isinstance(found, Sequence):
         return Clip(found, start, end, found.codec)
     tried = []
     for device in _devices(hwaccel, found):
         try:
-            accelerated = HWAccel(device, allow_software_fallback=False)
+            kind, _, place = device.partition(":")
+            accelerated = HWAccel(kind, device=place or None, allow_software_fallback=False)
             decoding = Decoding(found, accelerated, passing)
             return Clip(decoding, start, end, f"{decoding.codec}, {device}")
         except (av.FFmpegError, OSError, InputError) as error:
             tried.append(f"{device}: {reason(error)}")
         except RuntimeError:
             tried.append(f"{device}: it has no decoder for this video")
+        except ValueError:
+            tried.append(f"{device}: there is no such device")
     refusal = UsageError(f"{found.name} can't be decoded by {'; '.join(tried)}. Leave it to auto or none.")
     named = hwaccel not in ("none", "auto")
     if named and found.once:
@@ -88,7 +97,7 @@ class Clip:
     seconds, are to come; None where unknown. container, video: PyAV's, None for a sequence of pictures. others: the
     streams whose packets pass. metadata, chapters: the file's, chapters cut and moved like the frames. decoder: words
     such as "h264, software". trailing: the packets that passed after the last frame. notes: sentences on what isn't as
-    it should be, complete after the last frame.
+    it should be, complete after the last frame; cut_short: whether less was there then than the file says.
     """
 
     def __init__(self, reel: Decoding | Sequence, start: float | None, end: float | None, decoder: str) -> None:
@@ -96,9 +105,11 @@ class Clip:
         self.name, self.live, self.decoder = reel.name, reel.live, decoder
         self.container, self.video, self.others = reel.container, reel.video, reel.others
         self.metadata, self.time_base, self.rate = reel.metadata, reel.time_base, reel.rate
-        self.duration, self.frames = _extent(reel, start or 0, end)
         self.trailing: list[Packet[Any]] = []
+        self.cut_short = False
+        self._beyond: int | None = None
         self._part = Part.between(start, end, reel.origin, reel.time_base)
+        self.duration, self.frames = _extent(reel, start or 0, end)
         try:
             self._decoded = reel.pictures()
             first, self._part.first = self._find_first()
@@ -150,18 +161,27 @@ class Clip:
     def __iter__(self) -> Iterator[Frame]:
         """Each lasts until the next; what can't be decoded is skipped, as players do."""
         held: Frame | None = None
-        last = round(1 / self.rate / self.time_base)
+        before = told = round(1 / self.rate / self.time_base)
         for picture, pts in self._wanted():
             frame = self._frame(picture, pts)
             if held is not None:
-                last = frame.pts - held.pts
-                yield dataclasses.replace(held, duration=last)
-            held, last = frame, picture.duration or last
+                before = frame.pts - held.pts
+                yield dataclasses.replace(held, duration=before)
+            held, told = frame, picture.duration or before
         if held is not None:
-            yield dataclasses.replace(held, duration=last)
+            yield dataclasses.replace(held, duration=self._length(held.pts, before, told))
         self._reel.drain(self._part)
         self.trailing = self._take_waiting()
         self.notes += self._reel.notes(self._part)
+        self.cut_short = bool(self._reel.shortage(self._part))
+
+    def _length(self, pts: int, before: int, told: int) -> int:
+        """Of the last picture: until the next or, unless all last as long as the one `before`, the end of the part."""
+        length = told if self._beyond is None else self._beyond - self._part.shift - pts
+        even = abs(length - before) <= max(1, ROUNDED / self.time_base) and length * self.time_base <= FLUENT
+        if self._part.end is None or even:
+            return length
+        return min(length, self._part.end - self._part.shift - pts)
 
     def _frame(self, picture: VideoFrame, pts: int) -> Frame:
         return self._pictures.frame(picture, pts - self._part.shift, 0, self.time_base, self._take_waiting())
@@ -173,6 +193,7 @@ class Clip:
         yield found
         for picture, pts in self._decoded:
             if self._part.end is not None and pts >= self._part.end:
+                self._beyond = pts
                 return
             yield picture, pts
 
@@ -190,7 +211,7 @@ class Clip:
         if found is None:
             if reel.found:
                 raise InputError(f"{self.name} ends before the part that is to be read.")
-            raise InputError(f"{self.name} has no picture that can be decoded; it is damaged or cut short{reel.hint}.")
+            raise InputError(f"{self.name} has no picture that can be decoded; it is {reel.trouble}.")
         if end is not None and found[1] >= end:
             raise InputError(f"{self.name} has no picture in the part that is to be read.")
         return found
@@ -216,7 +237,7 @@ def _devices(hwaccel: str, source: Source) -> list[str]:
         return []
     if hwaccel == "auto":
         return [name for name in HARDWARE if name in available]
-    if hwaccel not in available:
+    if hwaccel.partition(":")[0] not in available:
         known = ", ".join(available) or "no hardware"
         raise UsageError(f"FFmpeg was built without {hwaccel}; it knows {known}, besides auto and none.")
     return [hwaccel]
@@ -227,4 +248,13 @@ def _extent(reel: Decoding | Sequence, start: float, end: float | None) -> tuple
     if not reel.seconds:
         return None if end is None else end - start, None
     length = max(0.0, min(float(reel.seconds), end or float("inf")) - start)
-    return length, reel.frames and max(1, round(reel.frames * length / reel.seconds))
+    if not reel.frames:
+        return length, None
+    whole, part = reel.seconds * reel.rate, Part.between(start, end, Fraction(0), reel.time_base)
+
+    def before(tick: int | None) -> Fraction:
+        """How many come before `tick`, evenly spaced and each at its nearest."""
+        number = whole if tick is None else Fraction(math.ceil((tick - Fraction(1, 2)) * reel.time_base * reel.rate))
+        return min(number, whole)
+
+    return length, max(1, round(reel.frames * (before(part.end) - before(part.begin)) / whole))

@@ -11,6 +11,7 @@ import av
 from av.codec.codec import UnknownCodecError
 from av.codec.context import CodecContext
 from av.codec.hwaccel import HWAccel
+from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 from av.video.frame import VideoFrame
@@ -18,7 +19,7 @@ from av.video.stream import VideoStream
 
 from mattecli.errors import reason
 from mattecli.media.clips.reading.deinterlacing import Deinterlacer
-from mattecli.media.clips.reading.opening import Source, best_video, container_crop
+from mattecli.media.clips.reading.opening import STILL, Source, best_video, container_crop
 from mattecli.media.clips.reading.orientation import Turn, turn_of
 from mattecli.media.clips.reading.timing import Chunks, Clock, Part
 
@@ -27,6 +28,10 @@ ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """FFmpeg's own decoders of these leave their alpha out."""
 FASTEST = 240
 """Frames a second; what a file says above this is no rate but its time base."""
+HARDWARE_DECODERS = {"libdav1d": "av1", "libaom-av1": "av1"}
+"""FFmpeg's own decoders, which hardware can be asked through, by those it prefers."""
+PATIENCE = 30
+"""Packets after which hardware that has decoded none of them is given up."""
 INTERLEAVED = 10
 """Seconds after the end in which packets that still belong to the part are looked for."""
 
@@ -43,13 +48,14 @@ class Decoding:
     """
 
     def __init__(self, source: Source, hwaccel: HWAccel | None, passing: bool) -> None:
-        self.name, self.live, self.hint = source.name, source.live, source.hint
-        self.container, self.turn = source.open(hwaccel), Turn()
+        self.name, self.live, self.trouble = source.name, source.live, source.trouble
+        self.container, self.turn = _opened(source, hwaccel), Turn()
         try:
-            self._choose(passing, source.rate)
+            self._choose(passing, source.rate, hwaccel)
         except BaseException:
             self.close()
             raise
+        self._accelerated = hwaccel is not None
         if hwaccel and not self._decoder.is_hwaccel:
             self.close()
             raise RuntimeError(f"no decoder for {self.codec}")
@@ -61,7 +67,7 @@ class Decoding:
         self.found, self._deinterlacer = 0, Deinterlacer()
         self._packets = self._demux()
         self._failed = self._damaged = 0
-        self._reached, self._last = Fraction(0), 0
+        self._reached, self._last, self._torn = Fraction(0), 0, False
         self._broke = ""
 
     def close(self) -> None:
@@ -104,10 +110,13 @@ class Decoding:
     def notes(self, part: Part) -> list[str]:
         """Sentences, once all of `part` was read."""
         notes = []
-        if self._broke:
-            notes.append(f"Reading stopped early: {self._broke}.")
-        elif part.end is None and self._is_short():
-            notes.append(f"It ends at {float(self._reached):.1f} s, earlier than it says; it may have been cut short.")
+        if shortage := self.shortage(part):
+            notes.append(shortage)
+        videos = [one for one in self.container.streams.video if not one.disposition & STILL and one is not self.video]
+        if videos:
+            what = ", ".join(f"{_codec(one)}, {one.width}x{one.height}" for one in videos)
+            one = "Another picture track was" if len(videos) == 1 else f"{len(videos)} other picture tracks were"
+            notes.append(f"{one} left out ({what}).")
         if self._deinterlacer.count:
             notes.append("Its interlaced pictures were deinterlaced, at the same frame rate.")
         if self._failed:
@@ -120,11 +129,21 @@ class Decoding:
             )
         return notes
 
-    def _choose(self, passing: bool, wanted: Fraction | None) -> None:
+    def shortage(self, part: Part) -> str:
+        """A sentence where less than `part` was there; known like `notes`."""
+        if self._broke:
+            return f"Reading stopped early: {self._broke}."
+        if part.end is None and self._is_short():
+            return f"It ends at {float(self._reached):.1f} s, earlier than it says; it may have been cut short."
+        return ""
+
+    def _choose(self, passing: bool, wanted: Fraction | None, hwaccel: HWAccel | None) -> None:
         video = self.video = best_video(self.container, self.name)
         self.others: list[Stream] = [one for one in self.container.streams if passing and one.type in PASSING]
-        alpha = _alpha_decoder(video)
-        self._decoder, self._telling = alpha or video.codec_context, video.codec_context if alpha else None
+        other = _alpha_decoder(video) or _hardware_decoder(video, hwaccel)
+        self._decoder, self._telling = other or video.codec_context, video.codec_context if other else None
+        if self._telling:
+            self._telling.thread_count = 1  # with more, its first picture comes later
         self._decoder.thread_type = "SLICE" if self.live else "AUTO"
         self.codec = str(self._decoder.name)
         self.time_base = video.time_base or Fraction(1, 90000)
@@ -154,7 +173,7 @@ class Decoding:
                 self._broke = reason(error)
                 return
             if packet.stream is self.video and packet.dts is not None:
-                self._last = packet.dts
+                self._last, self._torn = packet.dts, packet.is_corrupt  # less than the index says
             self._chunks.restamp(packet)
             if packet.pts is not None:
                 self._reached = max(self._reached, (packet.pts + (packet.duration or 0)) * packet.time_base)
@@ -167,6 +186,8 @@ class Decoding:
             pictures = self._decoder.decode(packet)
         except av.FFmpegError:
             self._failed += packet is not None
+            if self._accelerated and not self.found and self._failed >= PATIENCE:
+                raise RuntimeError(f"hardware decodes none of the first {PATIENCE} packets") from None
             return
         if packet is not None:
             self._clock.sent(packet)
@@ -178,7 +199,7 @@ class Decoding:
                 yield picture, time
 
     def _learn_turn(self, packet: Packet[Any]) -> None:
-        """From FFmpeg's own decoder, which is told what the container says of the stream; ours for alpha isn't."""
+        """From the decoder that FFmpeg prefers, which is told what the container says of the stream; others aren't."""
         if self._telling is None:
             return
         with suppress(av.FFmpegError):
@@ -188,12 +209,32 @@ class Decoding:
     def _is_short(self) -> bool:
         """Whether less was there than the header says: Matroska's of all streams together, an MP4's of each frame."""
         if "mp4" in self.container.format.name:
-            return len(self.video.index_entries) > 0 and self._last < self.video.index_entries[-1].timestamp
+            index = self.video.index_entries
+            return self._torn or (len(index) > 0 and self._last < index[-1].timestamp)
         length = self.container.duration
         if not length or self.container.format.name != "matroska,webm":
             return False
         unheard = any(one.type == "audio" and one not in self.others for one in self.container.streams)
         return not unheard and self._reached < Fraction(length, av.time_base) * Fraction(95, 100)
+
+
+def _opened(source: Source, hwaccel: HWAccel | None) -> InputContainer:
+    try:
+        return source.open(hwaccel)
+    except RuntimeError:  # no stream's preferred decoder takes it
+        return source.open()
+
+
+def _hardware_decoder(video: VideoStream, hwaccel: HWAccel | None) -> Any:
+    """Another decoder for what the preferred one doesn't decode in hardware; None for all else."""
+    name = HARDWARE_DECODERS.get(video.codec_context.name)
+    if hwaccel is None or name is None:
+        return None
+    with suppress(UnknownCodecError):
+        decoder = CodecContext.create(name, "r", hwaccel)
+        decoder.extradata = video.codec_context.extradata
+        return decoder
+    return None
 
 
 def _alpha_decoder(video: VideoStream) -> Any:
@@ -223,6 +264,10 @@ def _rate(video: VideoStream, frames: int, seconds: Fraction | None) -> Fraction
 def _number(video: VideoStream, tag: str) -> int:
     text = video.metadata.get(tag, "")
     return int(text) if text.isdigit() else 0
+
+
+def _codec(video: VideoStream) -> str:
+    return str(video.codec_context.codec.canonical_name) if video.codec_context else "unknown"
 
 
 def _count(number: int, word: str) -> str:

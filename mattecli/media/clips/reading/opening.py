@@ -49,9 +49,14 @@ class Source:
         return self.remote and self.name.split(":")[0].lower() in LIVE
 
     @property
-    def hint(self) -> str:
-        """What else may be wrong."""
-        return "" if not self.piped else "; MP4 and MOV often can't be read from a pipe, Matroska and MPEG-TS can"
+    def trouble(self) -> str:
+        """What may be wrong with a clip that can't be read."""
+        late = "damaged, cut short, or an MP4 or MOV whose index is at its end, which can't be read"
+        if self.piped:
+            return f"{late} from a pipe (Matroska and MPEG-TS can)"
+        if self.remote and not self.live:
+            return f"{late} from a server that sends no parts of files (byte ranges); download it first"
+        return "damaged or cut short"
 
     def open(self, hwaccel: HWAccel | None = None) -> InputContainer:
         container: InputContainer = av.open(
@@ -125,10 +130,8 @@ def errors_of(source: Source) -> Iterator[None]:
     """FFmpeg's errors as InputError, in one sentence."""
     try:
         yield
-    except av.InvalidDataError as error:
-        raise InputError(
-            f"{source.name} is no clip of a known format, or is damaged or cut short{source.hint}."
-        ) from error
+    except (av.InvalidDataError, av.EOFError) as error:
+        raise InputError(f"{source.name} is no clip of a known format, or it is {source.trouble}.") from error
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{source.name} can't be opened: {reason(error)}.") from error
 

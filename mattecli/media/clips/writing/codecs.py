@@ -195,26 +195,27 @@ def encoding(suffix: str, codec: str, format: Format, *, quality: int | None = N
     """How frames of `format` are encoded into files of `suffix`.
 
     `codec` is "auto", a name of CODECS or of a hardware encoder; `quality` replaces the codec's own on its scale.
-    `hwaccel` "auto" takes the first hardware encoder that works, the name of a kind ("cuda", "qsv", …) only that
-    kind, "none" none; software it is where none works. Raises UsageError where suffix, codec and format don't go
+    `hwaccel` "auto" takes the first hardware encoder that works, the name of a kind ("cuda", "cuda:1", "qsv", …) only
+    that kind, "none" none; software it is where none works. Raises UsageError where suffix, codec and format don't go
     together, or a hardware encoder asked for by name doesn't work.
     """
     name = automatic(suffix, format) if codec == "auto" else codec
     base, _, family = name.partition("_")
+    kind, _, place = hwaccel.partition(":")
     if base not in CODECS or (family and not (family in _FAMILIES and CODECS[base].hardware)):
         raise UsageError(f"{codec} is no codec that can be written; use one of auto, {', '.join(CODECS)}.")
     _check(suffix, base, format, quality)
     quality = CODECS[base].quality if quality is None else quality
     if family:
-        made = _hardware(base, family, suffix, format, quality)
+        made = _hardware(base, family, suffix, format, quality, place)
         if problem := refusal(made) if made else f"it can't hold these pictures in {suffix}":
             raise UsageError(f"{name} doesn't work here: {problem}; use {base}.")
         assert made
         return made
     software = _software(base, suffix, format, quality)
     # hardware encoders are asked for 4:2:0 only, which is no reason to lose chroma
-    for family in _families(hwaccel) if software.format.chroma == "420" else []:
-        made = _hardware(base, family, suffix, format, quality)
+    for family in _families(kind) if software.format.chroma == "420" else []:
+        made = _hardware(base, family, suffix, format, quality, place)
         if made and not refusal(made):
             return made
     return software
@@ -314,8 +315,11 @@ def _software(name: str, suffix: str, format: Format, quality: int) -> Encoding:
     return Encoding(codec, codec.encoder, pixel_name(stored), stored, options, words, notes)
 
 
-def _hardware(name: str, family: str, suffix: str, format: Format, quality: int) -> Encoding | None:
-    """The hardware encoder of `family`, which takes 4:2:0 of 8 or 10 bits; None where it doesn't hold the format."""
+def _hardware(name: str, family: str, suffix: str, format: Format, quality: int, place: str = "") -> Encoding | None:
+    """The hardware encoder of `family`, which takes 4:2:0 of 8 or 10 bits; None where it doesn't hold the format.
+
+    `place`: which of several devices, as FFmpeg counts them.
+    """
     codec, encoder = CODECS[name], f"{name}_{family}"
     deep = format.depth > 8
     if not codec.hardware or encoder not in av.codecs_available or (name == "h264" and deep):
@@ -323,7 +327,8 @@ def _hardware(name: str, family: str, suffix: str, format: Format, quality: int)
     stored, notes = _stored(suffix, replace(codec, chromas=("420",), even=True), format)
     words, settings = _FAMILIES[family]
     words = f"{codec.words}, {words}, quality {quality}"
-    return Encoding(codec, encoder, "p010le" if deep else "nv12", stored, settings(quality), words, notes)
+    options = settings(quality) | ({"gpu": place} if place and family == "nvenc" else {})
+    return Encoding(codec, encoder, "p010le" if deep else "nv12", stored, options, words, notes)
 
 
 def _families(hwaccel: str) -> list[str]:

@@ -12,30 +12,48 @@ from av.error import FFmpegError
 
 from mattecli.media.clips.writing.muxing import Origin, file_name
 
+MOVING = {
+    "DYNAMIC_HDR_PLUS": "HDR10+",
+    "DOVI_METADATA": "Dolby Vision",
+    "DOVI_RPU_BUFFER": "Dolby Vision",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid",
+}
+"""What is said of each picture, and isn't true of others."""
 
-def mastering_options(encoder: str, clip: Origin) -> dict[str, str]:
-    """Options that make `encoder` repeat what the clip says; none where there is nothing to repeat, the clip can't be
-    opened again to look, or the encoder has no place for it.
+
+def mastering(encoder: str, clip: Origin) -> tuple[dict[str, str], list[str]]:
+    """Options that make `encoder` repeat what the clip says, and a sentence for what is left out.
+
+    None where there is nothing to repeat, or the clip can't be opened again to look.
     """
-    if encoder not in _WRITERS or not (name := file_name(clip)):
-        return {}
-    with av.open(name) as again:
-        return _WRITERS[encoder](*_read(again, clip.video.index))
+    if not (name := file_name(clip)):
+        return {}, []
+    with av.open(name, metadata_errors="replace") as again:
+        display, light, moving = _read(again, clip.video.index)
+    lost = [f"{each}, which is said of each picture," for each in dict.fromkeys(moving)]
+    if (display or light) and encoder not in _WRITERS:
+        lost.append("What is said of the screen and the brightest pictures (HDR10)")
+    write = _WRITERS.get(encoder)
+    return write(display, light) if write else {}, [f"{what} was left out." for what in lost]
 
 
-def _read(container: InputContainer, index: int) -> tuple[list[float], tuple[int, int] | None]:
-    """Chromaticities of red, green, blue and white (x, y), lowest and highest nits; highest and mean light level."""
+def _read(container: InputContainer, index: int) -> tuple[list[float], tuple[int, int] | None, list[str]]:
+    """Chromaticities of red, green, blue and white (x, y), lowest and highest nits; highest and mean light level; the
+    kinds that are said of each picture.
+    """
     display: list[float] = []
-    light = None
+    light, moving = None, []
     with suppress(FFmpegError, StopIteration):
         side: Any = next(container.decode(container.streams[index])).side_data  # type: ignore[union-attr]
         if found := side.get("MASTERING_DISPLAY_METADATA"):
             numbers = struct.unpack("22i", bytes(found)[:88])
-            if all(numbers[20:]) and all(numbers[1:20:2]):
+            # FFmpeg takes brightness that can't be for none, yet its numbers are there
+            if any(numbers[20:]) and all(numbers[1:20:2]):
                 display = [numbers[i] / numbers[i + 1] for i in range(0, 20, 2)]
         if found := side.get("CONTENT_LIGHT_LEVEL"):
             light = struct.unpack("2I", bytes(found)[:8])
-    return display, light
+        moving = [words for kind, words in MOVING.items() if kind in side]
+    return display, light, moving
 
 
 def _display(numbers: list[float], corner: float, nit: float, form: str) -> str:

@@ -19,6 +19,8 @@ from mattecli.media.clips.writing.codecs import CONTAINERS
 from mattecli.media.clips.writing.goal import Goal
 from mattecli.media.clips.writing.passing import Passing, tags
 
+MOVIES = (".mp4", ".m4v", ".mov")
+
 
 class Origin(Protocol):
     """What is asked of the clip that frames come from (`reading.Clip`)."""
@@ -47,6 +49,12 @@ def file_name(clip: Origin) -> str:
     return name if Path(name.removeprefix("file:")).is_file() else ""
 
 
+QUICKTIME = "com.apple.quicktime."
+"""How the names of tags begin that Apple's cameras write and its programs look for."""
+_PLAIN = {"album", "artist", "author", "comment", "copyright", "description", "director", "genre", "keywords", "title"}
+"""Tags that these have by such names too."""
+
+
 class Output:
     """The container at `goal`. Add the picture's stream to `container` before `begin`, and mux its packets there."""
 
@@ -59,12 +67,12 @@ class Output:
 
     def name_codec(self, stream: Any, tag: str) -> None:
         """Sets the four characters by which players of .mp4 and .mov know the codec; "": as the muxer does."""
-        if tag and self._suffix in (".mp4", ".m4v", ".mov"):
+        if tag and self._suffix in MOVIES:
             stream.codec_context.codec_tag = tag
 
     def begin(self, clip: Origin, *, sound: bool, alone: bool = False) -> None:
         """Takes over metadata, chapters and, unless `alone`, the other streams of the clip, and writes the header."""
-        self.container.metadata.update(tags(clip.metadata))
+        self._tell(tags(clip.metadata))
         if clip.video:
             self.container.streams[0].metadata.update(tags(clip.video.metadata))
         if not alone:
@@ -72,12 +80,25 @@ class Output:
             self.notes += self._passing.notes
         if clip.chapters:
             self.container.set_chapters(list(clip.chapters))
+        for stream in self.container.streams:
+            if name := stream.metadata.get("name"):  # so .mp4 is read; what is written is the title
+                stream.metadata.setdefault("title", name)
         try:
             self.container.start_encoding()
         except FFmpegError as error:
             if error.errno in errno.errorcode:
                 raise
             raise InputError(f"{self.goal.name} can't be written: {reason(error)}.") from error
+
+    def _tell(self, metadata: dict[str, str]) -> None:
+        """.mp4 and .mov have a place for tags whose names are domains, beside which there is none for plain ones: these
+        are told twice then, by the names of the two who may look for them.
+        """
+        options = self.container.container_options
+        if self._suffix in MOVIES and any("." in name for name in metadata):
+            options["movflags"] += "+use_metadata_tags"
+            metadata = {QUICKTIME + name: tag for name, tag in metadata.items() if name in _PLAIN} | metadata
+        self.container.metadata.update(metadata)
 
     def pass_on(self, packets: Sequence[Packet[Any]]) -> None:
         """Writes what becomes of packets of the clip's other streams."""

@@ -54,7 +54,8 @@ class SegmentSink:
     They are joined without encoding again, with the other streams of the clip, which are read once more for it. An
     `abort` leaves whole segments; a sink opened later for the same folder goes on with them: `done_until` (the stamp of
     the last frame they hold, None where there are none) says up to where frames needn't come again, and such frames are
-    passed over. Raises UsageError where the folder's segments come from another clip, other settings or another `key`,
+    passed over. `new` counts the frames of this run; `whole` has the frames and seconds of the file, once it is
+    closed. Raises UsageError where the folder's segments come from another clip, other settings or another `key`,
     and for what can't be read twice.
     """
 
@@ -77,7 +78,8 @@ class SegmentSink:
         self._folder, self._sound, self._seconds = folder, sound, seconds
         self._clip = _Again(clip.time_base, clip.rate, metadata=clip.metadata, chapters=clip.chapters)
         self._segment: ClipSink | None = None
-        self._start = self._last = self._length = 0
+        self._start = self._last = self._length = self.new = 0
+        self.whole: tuple[int, float] | None = None
         self._source = _Source(clip)
         settings = (self._source, made.encoder, made.options, made.format, clip.time_base, key)
         self._segments = _claim(folder, suffix, "\n".join(map(str, settings)))
@@ -101,6 +103,7 @@ class SegmentSink:
                 self._start = frame.pts
             self._segment.write(dataclasses.replace(frame, passing=[]))
             self._last, self._length = frame.pts, frame.duration
+            self.new += 1
             if (frame.pts + frame.duration - self._start) * frame.time_base >= self._seconds:
                 self._end_segment()
         except OSError:
@@ -155,20 +158,25 @@ class SegmentSink:
                 if "alpha_mode" in template.metadata:
                     stream.metadata["alpha_mode"] = template.metadata["alpha_mode"]
                 output.begin(dataclasses.replace(self._clip, video=video, others=others), sound=self._sound)
-                self._mux(output, stream, packets)
+                begin, frames = self._mux(output, stream, packets)
                 output.finish()
         except BaseException:
             output.discard()
             raise
         whole.replace(self._path)
+        self.whole = frames, float(sum(_stamps(self._segments[-1])) * self._clip.time_base - begin)
         self.notes += output.notes
 
-    def _mux(self, output: Output, stream: VideoStream, others: Iterator[Packet[Any]]) -> None:
-        """Segments one after the other, the packets of the clip's other streams between them by their time."""
-        waiting, last = next(others, None), None
+    def _mux(self, output: Output, stream: VideoStream, others: Iterator[Packet[Any]]) -> tuple[Fraction, int]:
+        """Segments one after the other, the packets of the clip's other streams between them by their time.
+
+        Gives the time of the first frame, in seconds, and how many there are.
+        """
+        waiting, last, shown = next(others, None), None, list[Fraction]()
         for segment in self._segments:
             for packet in _packets(segment, stream.codec_context.extradata, self._clip.time_base):
                 assert packet.dts is not None
+                shown.append((packet.pts or 0) * packet.time_base)
                 packet.dts = last = packet.dts if last is None else max(packet.dts, last + 1)
                 while waiting and _time(waiting) <= packet.dts * packet.time_base:
                     output.pass_on([waiting])
@@ -178,6 +186,7 @@ class SegmentSink:
         while waiting:
             output.pass_on([waiting])
             waiting = next(others, None)
+        return min(shown), len(shown)
 
 
 class _Source:

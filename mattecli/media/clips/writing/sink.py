@@ -11,7 +11,7 @@ from mattecli.media.clips.planes.frame import Format, Frame
 from mattecli.media.clips.writing.clipsink import ClipSink
 from mattecli.media.clips.writing.codecs import PICTURES, encoding, suffix_of
 from mattecli.media.clips.writing.goal import Goal
-from mattecli.media.clips.writing.mastering import mastering_options
+from mattecli.media.clips.writing.mastering import mastering
 from mattecli.media.clips.writing.muxing import Origin
 from mattecli.media.clips.writing.picturesink import PictureSink, numbered
 from mattecli.media.clips.writing.segments import SegmentSink
@@ -78,7 +78,9 @@ def open_sink(target: Target, format: Format, clip: Origin, *, segments: Path | 
         return PictureSink(numbered(target.path, suffix), suffix, format, clip.others, sound=sound)
     made = encoding(suffix, target.codec, format, quality=target.quality, hwaccel=target.hwaccel)
     if format.colour.hdr:
-        made.options.update(mastering_options(made.encoder, clip))
+        options, notes = mastering(made.encoder, clip)
+        made.options.update(options)
+        made.notes.extend(notes)
     if not segments:
         return ClipSink(Goal(target.path), suffix, made, format, clip, sound=sound)
     if target.path is None:

@@ -24,10 +24,13 @@ class Capture:
         self.opened, self.given, self.released = number == 0, 0, False
         self.allowed = threading.Semaphore(1)
         self.read_again = threading.Semaphore(0)
-        self.stopped = False
+        self.stopped, self.asked = False, list[tuple[int, float]]()
 
     def isOpened(self) -> bool:  # noqa: N802
         return self.opened
+
+    def set(self, what: int, value: float) -> None:
+        self.asked.append((what, value))
 
     def get(self, what: int) -> float:
         return 20.0 if what == cv2.CAP_PROP_FPS else 0.0
@@ -107,5 +110,15 @@ def test_a_camera_that_is_not_there(capture: list[Capture]) -> None:
     with pytest.raises(InputError, match="webcam:7 gives no picture"):
         open_clip("webcam:7")
     assert capture[0].released
-    with pytest.raises(UsageError, match="webcam:0"):
-        open_clip("webcam:front")
+    for wrong in ("webcam:front", "webcam:0@large"):
+        with pytest.raises(UsageError, match="webcam:0"):
+            open_clip(wrong)
+
+
+def test_a_camera_is_asked_for_a_size(capture: list[Capture]) -> None:
+    for name, said in (("webcam:0@96x64", []), ("webcam@1280x720", ["webcam:0 gives 96x64, not 1280x720."])):
+        with open_clip(name) as clip:
+            assert (clip.name, clip.format.width, clip.format.height, clip.notes) == ("webcam:0", 96, 64, said)
+            capture[-1].stop()
+    wide, high = cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT
+    assert capture[-1].asked[1:] == [(wide, 1280), (high, 720)]

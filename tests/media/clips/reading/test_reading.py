@@ -10,6 +10,7 @@ from fractions import Fraction
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -241,6 +242,35 @@ def test_a_part_shows_its_subtitles_no_longer_than_its_pictures(tmp_path: Path) 
     assert said == [(b"one", 0, 200), (b"two", 200, 120)]
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+@pytest.mark.parametrize(
+    ("pts", "times", "lengths"),
+    [
+        ([0, 40, 80, 5000], {"end": 1.0}, [40, 40, 920]),
+        ([0, 40, 80, 5000], {"end": 9.0}, None),
+        ([0, 200, 350, 500, 800, 1200], {"start": 0.3, "end": 0.9}, [150, 300, 100]),
+        ([0, 5000, 10000], {"end": 7.0}, [5000, 2000]),
+        ([0, 40, 80, 120, 160], {"end": 0.1}, [40, 40, 40]),  # an even clip stays even
+        ([0, 33, 67, 100, 133], {"start": 0.03, "end": 0.09}, [34, 33]),
+    ],
+)
+def test_a_part_ends_where_it_should(tmp_path: Path, suffix: str, pts: Any, times: Any, lengths: Any) -> None:
+    make_clip(tmp_path / f"a{suffix}", len(pts), pts=pts, time_base=Fraction(1, 1000))
+    clip, frames = read(tmp_path / f"a{suffix}", **times)
+    found = [round(1000 * frame.duration * clip.time_base) for frame in frames]
+    assert found == lengths or (lengths is None and found[:3] == [40, 40, 4920])
+    assert lengths or frames[-1].time + frames[-1].duration * clip.time_base <= 9
+
+
+@pytest.mark.parametrize("rate", [Fraction(25), Fraction(30000, 1001)])
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_how_many_frames_a_part_has(tmp_path: Path, rate: Fraction, suffix: str) -> None:
+    make_clip(tmp_path / f"a{suffix}", 40, rate=rate)
+    for start, end in ((None, 0.02), (None, 0.3), (None, 0.334), (0.1, 1.001), (0.5, None), (None, None), (0.5, 7.0)):
+        clip, frames = read(tmp_path / f"a{suffix}", start=start, end=end)
+        assert clip.frames == len(frames), (start, end)
+
+
 def test_only_an_end_moves_nothing(tmp_path: Path) -> None:
     make_clip(tmp_path / "a.mkv", pts=[40 * n + 80 for n in range(8)], time_base=Fraction(1, 1000))
     _, frames = read(tmp_path / "a.mkv", end=0.2)
@@ -273,7 +303,7 @@ def test_stdin_as_a_pipe_and_as_a_file(tmp_path: Path, monkeypatch: pytest.Monke
     feed(monkeypatch, io.BytesIO((tmp_path / "a.mp4").read_bytes()))
     assert_same(read("-")[1], whole)
     feed(monkeypatch, Pipe((tmp_path / "a.mp4").read_bytes()))
-    with pytest.raises(InputError, match="MP4 and MOV often can't be read from a pipe"):
+    with pytest.raises(InputError, match="index is at its end, which can't be read from a pipe"):
         open_clip("-")
 
 
@@ -291,6 +321,7 @@ def test_a_named_pipe_is_opened_once(tmp_path: Path) -> None:
 def test_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("http_proxy", raising=False)
     made = make_clip(tmp_path / "a.mkv")
+    make_clip(tmp_path / "a.mp4", 12, (192, 256))
 
     class Handler(SimpleHTTPRequestHandler):
         def __init__(self, *args: Any) -> None:
@@ -307,6 +338,8 @@ def test_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert not clip.live
         with pytest.raises(InputError, match="can't be opened"):
             open_clip(f"{address}/none.mkv")
+        with pytest.raises(InputError, match=r"index is at its end.* sends no parts of files"):
+            open_clip(f"{address}/a.mp4")
         server.shutdown()
 
 
@@ -359,7 +392,25 @@ def test_a_clip_cut_short_gives_what_is_there_and_says_so(tmp_path: Path) -> Non
     clip, frames = read(tmp_path / "a.mkv")
     assert 10 < len(frames) < 20
     assert_same(frames, made[: len(frames)])
-    assert any("cut short" in note for note in clip.notes)
+    assert any("cut short" in note for note in clip.notes) and clip.cut_short
+
+
+def test_a_fragmented_mp4_cut_short_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w", options={"movflags": "frag_keyframe+empty_moov"}) as container:
+        video: Any = container.add_stream("libx264", rate=25, options={"g": "10", "bf": "0"})
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        for index in range(25):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(rgb_of(index), "rgb24")))
+        container.mux(video.encode(None))
+    whole, every = read(path)
+    assert (len(every), whole.notes, whole.cut_short) == (25, [], False)
+    data = path.read_bytes()
+    second = data.index(b"mdat", data.index(b"mdat") + 4)
+    path.write_bytes(data[: second - 4 + int.from_bytes(data[second - 4 : second], "big") - 20])
+    clip, frames = read(path)
+    assert 10 < len(frames) < 20 and clip.cut_short
+    assert not read(path, end=0.1)[0].cut_short
 
 
 def test_an_mp4_cut_short_says_so_and_a_trimmed_one_does_not(tmp_path: Path) -> None:
@@ -411,7 +462,21 @@ def test_a_cover_picture_is_not_the_video(tmp_path: Path) -> None:
             container.mux(video.encode(av.VideoFrame.from_ndarray(rgb_of(index), "rgb24")))
         container.mux(video.encode(None))
     clip, frames = read(path)
-    assert (clip.format.width, len(frames)) == (96, 3)
+    assert (clip.format.width, len(frames), clip.notes) == (96, 3, [])
+
+
+def test_another_picture_track_is_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        videos: list[Any] = [container.add_stream("libx264", rate=25) for _ in range(2)]
+        for video in videos:
+            video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        for video, count in zip(videos, (5, 2), strict=True):
+            for index in range(count):
+                container.mux(video.encode(av.VideoFrame.from_ndarray(rgb_of(index), "rgb24")))
+            container.mux(video.encode(None))
+    clip, frames = read(path)
+    assert len(frames) == 5 and clip.notes == ["Another picture track was left out (h264, 96x64)."]
 
 
 def test_hardware_that_is_not_there(tmp_path: Path) -> None:
@@ -444,12 +509,69 @@ def test_a_hardware_decoder_is_named_and_one_that_fails_is_passed_over(
 
     monkeypatch.setattr(decoding.Decoding, "__init__", answer)
     monkeypatch.setattr(reading, "hwdevices_available", lambda: ["cuda", "vaapi"])
-    monkeypatch.setattr(reading, "HWAccel", lambda device, **options: device)
+    monkeypatch.setattr(reading, "HWAccel", lambda kind, **options: kind)
     clip, frames = read(tmp_path / "a.mkv", hwaccel="auto")
     assert_same(frames, made)
     assert clip.decoder == "ffv1, vaapi"
     with pytest.raises(UsageError, match="cuda: operation not permitted"):
         open_clip(str(tmp_path / "a.mkv"), hwaccel="cuda")
+
+
+class Hardware:
+    """Decodes as `decoder` does, or nothing."""
+
+    is_hwaccel, tried = True, 0
+
+    def __init__(self, decoder: Any, works: bool = True) -> None:
+        self.decoder, self.works, self.name = decoder, works, "av1"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.decoder, name)
+
+    def decode(self, packet: Any) -> Any:
+        Hardware.tried += 1
+        if not self.works:
+            raise av.InvalidDataError(1, "no hardware")
+        return self.decoder.decode(packet)
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_av1_is_given_to_the_decoder_that_hardware_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    """A stand-in; hardware that can't decode this stream is given up long before the file's end."""
+    from mattecli.media.clips.reading import clip as reading
+    from mattecli.media.clips.reading import decoding, opening
+
+    path = tmp_path / "a.mp4"
+    make_clip(path, 12 if works else 80, codec="libsvtav1", turn=(90, False, False), options={"preset": "12"})
+    asked, plain = [], opening.Source.open
+
+    def answer(self: Any, device: Any = None) -> Any:
+        if device:
+            raise RuntimeError("no stream is compatible")
+        return plain(self)
+
+    def create(name: str, mode: str, device: Any) -> Any:
+        asked.append((name, mode, device))
+        return Hardware(av.CodecContext.create("libdav1d", "r"), works)
+
+    monkeypatch.setattr(opening.Source, "open", answer)
+    monkeypatch.setattr(decoding, "CodecContext", SimpleNamespace(create=create))
+    monkeypatch.setattr(reading, "hwdevices_available", lambda: ["cuda"])
+    monkeypatch.setattr(reading, "HWAccel", lambda kind, device, **options: (kind, device))
+    monkeypatch.setattr(Hardware, "tried", 0)
+    software, every = read(path)
+    clip, frames = read(path, hwaccel="auto")
+    assert asked == [("av1", "r", ("cuda", None))] and len(frames) == len(every)
+    assert clip.format == software.format and clip.format.height > clip.format.width
+    if works:
+        assert clip.decoder == "av1, cuda"
+        assert read(path, hwaccel="cuda:1")[0].decoder == "av1, cuda:1" and asked[-1][2] == ("cuda", "1")
+        return
+    assert clip.decoder.endswith("software (no hardware answered)") and Hardware.tried == decoding.PATIENCE
+    with pytest.raises(UsageError, match="cuda:1: it has no decoder for this video"):
+        open_clip(str(path), hwaccel="cuda:1")
 
 
 def test_decoding_gives_no_more_than_it_is_asked_for(tmp_path: Path) -> None:

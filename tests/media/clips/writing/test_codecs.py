@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import struct
 import sys
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import pytest
@@ -13,7 +16,7 @@ import pytest
 from mattecli.errors import UsageError
 from mattecli.media.clips.planes.frame import BT2020, PQ, Colour, Format
 from mattecli.media.clips.writing.codecs import CODECS, CONTAINERS, encoding, refusal, suffix_of
-from mattecli.media.clips.writing.mastering import mastering_options
+from mattecli.media.clips.writing.mastering import mastering
 from mattecli.media.clips.writing.sink import Target, open_sink
 
 EIGHT, TEN = Format(64, 96), Format(64, 96, depth=10)
@@ -113,6 +116,7 @@ def test_hardware_that_works_is_used_where_nothing_is_lost(monkeypatch):
     assert (made.encoder, made.pixels, made.words) == ("h264_nvenc", "nv12", "H.264, NVENC, quality 17")
     assert encoding(".mp4", "auto", TEN, hwaccel="auto").pixels == "p010le"
     assert encoding(".mp4", "hevc_qsv", EIGHT).encoder == "hevc_qsv"
+    assert "gpu" not in made.options and encoding(".mp4", "h264", EIGHT, hwaccel="cuda:1").options["gpu"] == "1"
     for suffix, format in ((".mp4", Format(64, 96, chroma="422")), (".webm", EIGHT), (".mov", CLEAR)):
         assert "_nvenc" not in encoding(suffix, "auto", format, hwaccel="auto").encoder
 
@@ -136,10 +140,33 @@ def test_the_screen_it_was_graded_on_is_told_again(tmp_path, origin, frames, rer
     sink.close()
     for codec in ("libx265", "libx264"):
         after = reread(tmp_path / "b.mp4")
-        told = mastering_options(codec, origin(container=after.container, video=after.video))
+        told, notes = mastering(codec, origin(container=after.container, video=after.video))
+        assert notes == []
         assert display in next(iter(told.values()))
         assert "cll=1000,400" in next(iter(told.values()))
-    assert mastering_options("prores_ks", clip) == mastering_options("libx265", origin()) == {}
+    assert mastering("libx265", origin()) == ({}, [])
+    options, notes = mastering("prores_ks", clip)
+    assert options == {} and "(HDR10) was left out" in notes[0]
+
+
+@pytest.mark.parametrize("bright", [(1, 0), (0, 0)])
+def test_what_is_said_of_each_picture_is_left_out_with_a_sentence(tmp_path, origin, monkeypatch, bright):
+    """And a screen with a brightness that can't be, of which FFmpeg says that there is none, stays what it was."""
+    place = [7500, 3000, 34000, 16000, 13250, 34500, 15635, 16450]
+    numbers = [n for value in place for n in (value, 50000)] + [50, 10000, 1000, 10000, *bright]
+    side = {
+        "MASTERING_DISPLAY_METADATA": struct.pack("22i", *numbers),
+        "CONTENT_LIGHT_LEVEL": struct.pack("2I", 1000, 200),
+        "DYNAMIC_HDR_PLUS": b"",
+    }
+    container = SimpleNamespace(streams=[None], decode=lambda stream: iter([SimpleNamespace(side_data=side)]))
+    (tmp_path / "a.mp4").touch()
+    clip = origin(container=SimpleNamespace(name=str(tmp_path / "a.mp4")), video=SimpleNamespace(index=0))
+    monkeypatch.setattr(av, "open", lambda *_, **__: nullcontext(container))
+    options, notes = mastering("libx265", clip)
+    screen = ":master-display=G(34000,16000)B(13250,34500)R(7500,3000)WP(15635,16450)L(1000,50)" * any(bright)
+    assert options == {"x265-params": f"log-level=error{screen}:max-cll=1000,200"}
+    assert notes == ["HDR10+, which is said of each picture, was left out."]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are listed in /proc")

@@ -156,6 +156,46 @@ def test_title_creation_time_and_chapters_pass(tmp_path, input_clip, rewrite, re
     assert made.startswith("2020-02-02T10:00:00")
 
 
+APPLE = "com.apple.quicktime."
+
+
+@pytest.mark.parametrize("goal", ["b.mov", "b.mp4", "b.mkv"])
+@pytest.mark.parametrize("parts", [False, True])
+def test_what_a_phone_says_passes(tmp_path, input_clip, rewrite, reread, goal, parts):
+    """Where it was, and when, and by what; plain tags beside it for players of either kind; the name of a track."""
+    phone = {"make": "Apple", "model": "iPhone", "creationdate": "2024-05-01T10:00:00+0200"}
+    said = {APPLE + name: tag for name, tag in phone.items()} | {APPLE + "location.ISO6709": "+48.1-005.2+010/"}
+    path, plain = tmp_path / "phone.mov", {"title": "A title", "artist": "Somebody", "comment": "Nothing"}
+    flags = {"movflags": "use_metadata_tags"}
+    old, new = str(input_clip("a.mov", sound="aac")), str(path)
+    with av.open(old) as first, av.open(new, "w", container_options=flags) as second:
+        second.metadata.update(said | plain | {"creation_time": first.metadata["creation_time"]})
+        streams = [second.add_stream_from_template(stream) for stream in first.streams]
+        streams[1].metadata["title"] = "Boom"
+        for packet in first.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream_index]
+                second.mux(packet)
+    sink = rewrite(path, Target(tmp_path / goal), **({"segments": tmp_path / "parts"} if parts else {}))
+    assert [note for note in sink.notes if "segments" not in note] == []
+    after = reread(tmp_path / goal).container
+    found = {key.lower(): tag for key, tag in after.metadata.items()}
+    wanted = said | plain
+    if goal != "b.mkv":
+        wanted |= {APPLE + name: tag for name, tag in plain.items()}
+    assert {key: found.get(key.lower()) for key in wanted} == wanted
+    assert found["creation_time"].startswith("2020-02-02T10:00:00")
+    track = after.streams[1].metadata
+    assert track.get("title", track.get("name")) == "Boom"
+
+
+@pytest.mark.parametrize("goal", ["b.mov", "b.mp4"])
+def test_plain_tags_stay_where_all_players_look(tmp_path, input_clip, rewrite, goal):
+    rewrite(input_clip("a.mp4"), Target(tmp_path / goal))
+    data = (tmp_path / goal).read_bytes()
+    assert b"\xa9nam" in data and b"mdta" not in data
+
+
 @pytest.mark.parametrize("goal", ["b.mov", "b.mp4", "b.mkv"])
 def test_a_time_code_stays(tmp_path, input_clip, rewrite, reread, goal):
     path = input_clip("a.mov", sound="aac", timecode="01:02:03:04")

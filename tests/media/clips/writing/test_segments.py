@@ -73,9 +73,10 @@ def test_the_next_run_goes_on_behind_whole_segments(tmp_path, origin, frames, re
     assert names(tmp_path) == ["parts"]
     sink = open_sink(target, SMALL, origin(), segments=parts)
     assert sink.done_until == LONG[4] and sink.notes[-1].endswith("goes on at 20.0 s.")
-    for frame in made[5:]:
+    for frame in made[3:]:
         sink.write(frame)
     sink.close()
+    assert sink.new == len(LONG) - 5 and sink.whole == (len(LONG), pytest.approx((LONG[-1] + 20) / SECOND, abs=0.01))
     assert reread(tmp_path / "a.mp4").times == [Fraction(pts, SECOND) for pts in LONG]
     assert names(tmp_path) == ["a.mp4"]
 
