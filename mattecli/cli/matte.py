@@ -89,18 +89,27 @@ def matte(
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave out photos whose output exists.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a photo, a line each.")] = False,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="One JSON object a photo, a line each. subject, the mean of alpha, and soft, the share of the photo "
+            "with an alpha between 0.05 and 0.95, tell doubtful mattes.",
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Photos in; their alpha mattes, cutouts or composites out, at full size.
 
-    Reads JPEG, PNG, WebP, TIFF, BMP and AVIF, turned upright; of a file with
-    several pictures (animations, pages) the first. Transparent pixels of a
-    photo are laid over white for the network, and the photo's own alpha
-    multiplies the estimated one. Colour outputs keep the ICC profile and EXIF,
-    and show the subject's own colours, with no fringe of the old background;
-    what goes behind is converted to the photo's profile.
+    Reads JPEG, PNG, WebP, TIFF, BMP, AVIF, JPEG 2000, PNM and GIF, turned
+    upright; of a file with several pictures (animations, pages) the first.
+    Photos of one name, such as a.jpg and a.tif, become a.jpg.png and a.tif.png
+    where they would write one file. Transparent pixels of a photo are laid over
+    white for the network, and the photo's own alpha multiplies the estimated
+    one. Colour outputs keep the ICC profile and EXIF, and show the subject's own
+    colours, with no fringe of the old background; what goes behind is converted
+    to the photo's profile.
 
     Exit status: 0 all done, 1 some photos failed, 2 wrong use, 130 interrupted.
 
@@ -142,9 +151,13 @@ def matte(
     jobs, skipped = _plan(inputs, out, kind, format, bit_depth, recursive, overwrite, skip_existing, instances)
     if bg is not None:
         _spare(bg, jobs)
+    if len(jobs) == 1:
+        _must_exist(jobs[0], json)
     settings = _output(kind, bg, bit_depth, margin, format, instances, pick)
     if skipped and not quiet:
         say(f"{skipped} skipped: their outputs exist.")
+    if not quiet:
+        _tell_namesakes(jobs)
     if not jobs:
         return
     data_on_stdout = any(job.target is None for job in jobs)
@@ -193,6 +206,25 @@ def _tell_left_out(inputs: Sequence[str], recursive: bool) -> None:
     if others := left_out(inputs, recursive):
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
         say(f"Left out, since they can't be read: {kinds}; convert them to JPEG, TIFF or PNG.", "yellow")
+
+
+def _tell_namesakes(jobs: Sequence[Job]) -> None:
+    if namesakes := [job for job in jobs if job.namesake]:
+        say(
+            f"{len(namesakes)} photos have the name of another, so their outputs keep the suffix, such as "
+            f"{namesakes[0].target}.",
+            "yellow",
+        )
+
+
+def _must_exist(job: Job, json: bool) -> None:
+    """InputError where the photo isn't there: with no other to do, that needs no network."""
+    if job.source is None or job.source.exists():
+        return
+    message = f"{job.source} does not exist."
+    if json:
+        emit_json(_named(job) | {"error": message}, to_stderr=job.target is None)
+    raise InputError(message)
 
 
 def _plan(
@@ -252,10 +284,13 @@ def _tell(outcome: Outcome, quiet: bool) -> None:
 
 def _record(outcome: Outcome) -> dict[str, object]:
     record = dataclasses.asdict(outcome)
-    job = record.pop("job")
+    record |= record.pop("shares") or {}
+    del record["job"]
     if outcome.error:
         record = {"error": outcome.error}
-    named = {"input": str(job["source"] or "-"), "output": str(job["target"] or "-")}
-    if job["numbered"]:
-        del named["output"]
-    return named | {key: value for key, value in record.items() if value is not None}
+    return _named(outcome.job) | {key: value for key, value in record.items() if value is not None}
+
+
+def _named(job: Job) -> dict[str, object]:
+    output = {} if job.numbered else {"output": str(job.target or "-")}
+    return {"input": str(job.source or "-"), **output}

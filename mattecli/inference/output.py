@@ -22,6 +22,8 @@ Kind = Literal["alpha", "cutout", "foreground", "composite"]
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, right and bottom exclusive."""
 
+SOFT = 0.05, 0.95
+"""An alpha between these is neither subject nor background."""
 PRESENT = 0.1
 """A subject is where the alpha, averaged down to about 512 pixels, is above this."""
 
@@ -30,7 +32,8 @@ PRESENT = 0.1
 class Rendered:
     """An image ready for `media.photos.encode`, and what travels with it.
 
-    `subject` is the box of what is there, `box` what the image was cropped to; None where there is none.
+    `subject` is the box of what is there, `box` what the image was cropped to; None where there is none. `shares` are
+    those of the whole photo.
     """
 
     pixels: NDArray[Any]
@@ -39,6 +42,15 @@ class Rendered:
     box: Box | None = None
     note: str | None = None
     subject: Box | None = None
+    shares: Shares | None = None
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How much of a photo is `subject`, the mean of alpha, and how much `soft`, with an alpha between 0.05 and 0.95."""
+
+    subject: float
+    soft: float
 
 
 @dataclass(frozen=True)
@@ -60,9 +72,8 @@ class Output:
 
     def render(self, photo: Photo, alpha: Floats) -> Rendered:
         """The image of `kind` of `photo` and `alpha` `HxW`, times the photo's own alpha if it has one."""
-        if photo.alpha is not None:
-            alpha = alpha * (photo.alpha / np.float32(np.iinfo(photo.alpha.dtype).max))
-        rgb, box, found = photo.rgb, None, subject(alpha)
+        alpha = with_own(photo, alpha)
+        rgb, box, found, shares = photo.rgb, None, subject(alpha), shares_of(alpha)
         if found and self.margin is not None:
             box = _enlarge(found, self.margin, *alpha.shape)
             window = slice(box[1], box[3]), slice(box[0], box[2])
@@ -72,8 +83,8 @@ class Output:
             note = "no subject found"
         note = note and f"{photo.source}: {note}"
         if self.kind == "alpha":
-            return Rendered(pixels, None, None, box, note, found)
-        return Rendered(pixels, photo.icc, photo.exif, box, note, found)
+            return Rendered(pixels, None, None, box, note, found, shares)
+        return Rendered(pixels, photo.icc, photo.exif, box, note, found, shares)
 
     def _pixels(self, rgb: Picture, alpha: Floats, icc: bytes | None) -> tuple[NDArray[Any], str | None]:
         dtype = np.dtype(np.uint16 if self.bit_depth == 16 else np.uint8)
@@ -98,6 +109,19 @@ def blend(alpha: Floats, front: Picture, back: Picture) -> Picture:
         mixed = composite(alpha[rows, :, None], front[rows].astype(np.float32), back[rows].astype(np.float32))
         out[rows] = np.rint(mixed)
     return out
+
+
+def with_own(photo: Photo, alpha: Floats) -> Floats:
+    """`alpha` `HxW` times the photo's own, if it has one."""
+    if photo.alpha is None:
+        return alpha
+    return alpha * (photo.alpha / np.float32(np.iinfo(photo.alpha.dtype).max))
+
+
+def shares_of(alpha: Floats) -> Shares:
+    """Of `alpha` `HxW` in [0, 1]."""
+    soft = sum(np.count_nonzero((alpha[rows] > SOFT[0]) & (alpha[rows] < SOFT[1])) for rows in strips(*alpha.shape))
+    return Shares(round(float(alpha.mean(dtype=np.float64)), 5), round(soft / alpha.size, 5))
 
 
 def quantise(alpha: Floats, dtype: np.dtype[Any]) -> NDArray[Any]:

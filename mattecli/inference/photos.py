@@ -21,9 +21,9 @@ from mattecli.inference.coarse import Coarse
 from mattecli.inference.guidance.hints import NOTHING, Hints
 from mattecli.inference.instances import Choice, People
 from mattecli.inference.network import Matter
-from mattecli.inference.output import Box, Output, Rendered
+from mattecli.inference.output import Box, Output, Rendered, Shares, shares_of, with_own
 from mattecli.media.batch import Job, numbered
-from mattecli.media.photos import Photo, encode, read_photo
+from mattecli.media.photos import Photo, dropped, encode, read_photo
 from mattecli.processors import processors
 
 FAILURES = (MatteError, OSError, cv2.error)
@@ -42,7 +42,8 @@ class Outcome:
     """What became of one photo.
 
     `height` and `width` are those of what was written, `box` (left, top, right, bottom; pixels of the photo) where
-    it was cropped from, `seconds` the time from the network to the disk. `error` is a sentence; `note` one about
+    it was cropped from, `seconds` the time from the network to the disk. `shares` are of what was written; with a file
+    each, of all people together. `error` is a sentence; `note` one about
     something that is no error. `instances` are the people who were written one by one, if they were to be; with a
     file each, `height` and `width` are the photo's.
     """
@@ -52,6 +53,7 @@ class Outcome:
     width: int = 0
     box: tuple[int, int, int, int] | None = None
     seconds: float = 0.0
+    shares: Shares | None = None
     note: str | None = None
     error: str | None = None
     instances: tuple[Instance, ...] | None = None
@@ -186,9 +188,12 @@ def _finish(
         note = rendered.note
         if rendered.subject is None and hints.trimap is not None and hints.trimap.max() < 1:
             note = f"{note}; its trimap has no white, which marks where the subject surely is"
-        outcome = Outcome(job, height, width, rendered.box, note=note)
+        note = note or _lost(rendered, photo, suffix_of(job, output))
+        outcome = Outcome(job, height, width, rendered.box, shares=rendered.shares, note=note)
     else:
         files, outcome = _one_by_one(job, photo, People(coarse, photo.rgb, alpha), output.people, output)
+        if job.numbered:
+            outcome = replace(outcome, shares=shares_of(with_own(photo, alpha)))
     if not stop.is_set():
         _write(files)
     return replace(outcome, seconds=time.perf_counter() - started)
@@ -198,25 +203,32 @@ def _one_by_one(
     job: Job, photo: Photo, people: People, choice: Choice, output: Output
 ) -> tuple[dict[Path | None, bytes], Outcome]:
     """The files of the people chosen, each as if alone in the photo."""
-    files, instances = dict[Path | None, bytes](), list[Instance]()
+    files, instances, shares = dict[Path | None, bytes](), list[Instance](), None
     height, width, note = *photo.rgb.shape[:2], None if len(people) else f"{photo.source}: no subject found"
     for index in choice(people, photo.source):
         rendered = output.render(photo, people.alpha(index))
-        note = note or rendered.note
+        note = note or rendered.note or _lost(rendered, photo, suffix_of(job, output))
         target = numbered(job.target, 1 + index) if job.numbered and job.target else job.target
         files[target] = _encoded(rendered, suffix_of(job, output))
         name, score, area = str(target or "-"), people.scores[index], round(people.areas[index])
         instances.append(Instance(1 + index, name, rendered.subject, rendered.box, score, area))
         if not job.numbered:
             height, width = rendered.pixels.shape[:2]
+            shares = rendered.shares
     if job.numbered and job.target and (later := numbered(job.target, 1 + len(people))).exists():
         note = f"{later} and those after it are of an earlier run."
     box = None if job.numbered or not instances else instances[0].crop
-    return files, Outcome(job, height, width, box, note=note, instances=tuple(instances))
+    return files, Outcome(job, height, width, box, shares=shares, note=note, instances=tuple(instances))
 
 
 def _encoded(rendered: Rendered, suffix: str) -> bytes:
     return encode(rendered.pixels, suffix, icc=rendered.icc, exif=rendered.exif)
+
+
+def _lost(rendered: Rendered, photo: Photo, suffix: str) -> str | None:
+    """A sentence about what of the photo's the file has no place for."""
+    lost = dropped(suffix, rendered.icc, rendered.exif)
+    return f"{photo.source}: {suffix} has no place for its {lost}." if lost else None
 
 
 def suffix_of(job: Job, output: Output) -> str:

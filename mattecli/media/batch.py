@@ -5,11 +5,11 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mattecli.errors import UsageError
-from mattecli.media.photos import READABLE, UNREADABLE, WRITABLE
+from mattecli.media.photos import PHOTOS, UNREADABLE, WRITABLE
 
 TAGS = ("alpha", "cutout", "foreground", "composite")
 """What may be made of a photo, and is said at the end of its name where it lies beside the photo."""
@@ -20,12 +20,14 @@ _OF_A_RUN = re.compile(rf"(.+)_(?:{'|'.join(TAGS)})(?:_[1-9]\d*)?")
 class Job:
     """One photo to be done. `source` None is stdin, `target` None is stdout.
 
-    `numbered`: not one file but several, `target` with 1, 2 … behind its stem (`numbered`).
+    `numbered`: not one file but several, `target` with 1, 2 … behind its stem (`numbered`). `namesake`: the target
+    keeps the source's suffix (photo.jpg.png), since there is a photo.tif too.
     """
 
     source: Path | None
     target: Path | None
     numbered: bool = False
+    namesake: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ def plan(
     tag: one of `TAGS`.
     output: None writes NAME_<tag><suffix> beside each photo (stdin: to stdout), "-" writes the one photo to
         stdout, a file name (or device) takes the one photo, anything else is a folder that gets NAME<suffix>, with the
-        subfolders of searched folders and of patterns mirrored.
+        subfolders of searched folders and of patterns mirrored. Photos that differ in their suffix alone keep it:
+        NAME.jpg<suffix>, NAME.tif<suffix>.
     suffix: ".png" and the like, for every target that isn't named in full.
     recursive: search folders through all their subfolders.
     numbered: a photo may give several files; each job's target gets their numbers.
@@ -62,9 +65,10 @@ def plan(
     if not found:
         raise UsageError(f"No photo found in {', '.join(inputs) or 'nothing'}.")
     targets = (_target(one, found, output, folder, suffix, tag) for one in found)
-    jobs = list(dict.fromkeys(Job(one.source, target, numbered) for one, target in zip(found, targets, strict=True)))
-    _check(jobs)
-    return jobs
+    jobs = dict.fromkeys(Job(one.source, target, numbered) for one, target in zip(found, targets, strict=True))
+    told_apart = _told_apart(list(jobs))
+    _check(told_apart)
+    return told_apart
 
 
 def left_out(inputs: Sequence[str], recursive: bool) -> Counter[str]:
@@ -123,7 +127,7 @@ def _find(text: str, recursive: bool, folder: Path | None) -> list[_Found]:
         return [_Found(path, Path(path.name), False)]
     fixed = Path(*path.parts[: next(i for i, part in enumerate(path.parts) if glob.has_magic(part))])
     matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207 (absolute too)
-    photos = [match for match in matches if match.suffix.lower() in READABLE and match.is_file()]
+    photos = [match for match in matches if match.suffix.lower() in PHOTOS and match.is_file()]
     return [_Found(photo, photo.relative_to(fixed), False) for photo in photos]
 
 
@@ -139,11 +143,11 @@ def _search(root: Path, recursive: bool, folder: Path | None) -> list[_Found]:
         found.append(_Found(here, here.relative_to(root), True))
 
     for here, names in _walk(root, recursive, folder, closed):
-        stems = {Path(name).stem for name in names}
+        own = {Path(name).stem for name in names}.union(names)
         for name in names:
             stem, kind = Path(name).stem, Path(name).suffix
-            written = (match := _OF_A_RUN.fullmatch(stem)) and match[1] in stems
-            if kind.lower() in READABLE and not written and not _is_special(here / name):
+            written = (match := _OF_A_RUN.fullmatch(stem)) and match[1] in own
+            if kind.lower() in PHOTOS and not written and not _is_special(here / name):
                 found.append(_Found(here / name, (here / name).relative_to(root), True))
     return found
 
@@ -175,6 +179,23 @@ def _target(
     if folder is None and (named or _is_special(Path(output))) and not several and not one.listed:
         return Path(output)
     return Path(output) / one.below.with_suffix(suffix)
+
+
+def _told_apart(jobs: list[Job]) -> list[Job]:
+    """`jobs`, of which those with one target keep their sources' suffixes where these differ."""
+    sharing: dict[Path, list[Path]] = {}
+    for job in jobs:
+        if job.source and job.target:
+            sharing.setdefault(job.target, []).append(job.source)
+
+    def apart(job: Job) -> Job:
+        others = sharing.get(job.target, []) if job.target else []
+        if not job.source or not job.target or len({other.name for other in others}) < max(2, len(others)):
+            return job
+        rest = job.target.name.removeprefix(job.source.stem)
+        return replace(job, target=job.target.with_name(job.source.name + rest), namesake=True)
+
+    return [apart(job) for job in jobs]
 
 
 def _check(jobs: list[Job]) -> None:

@@ -3,9 +3,9 @@
 Transparent pixels of a photo are laid over white for the network, and the photo's own alpha multiplies the
 estimated one.
 
-In: JPEG, PNG, WebP, TIFF and BMP, and AVIF where OpenCV was built with it; 8 or 16 bits a channel, whatever
-the file's suffix says. Grey, palette and CMYK become RGB. Out: the same formats. ICC profiles and EXIF are
-kept, but for BMP, which has no place for them.
+In: JPEG, PNG, WebP, TIFF, BMP and PNM, and AVIF, JPEG 2000 and GIF where OpenCV was built with them; 8 or 16 bits a
+channel, whatever the file's suffix says. Grey, palette and CMYK become RGB. Out: JPEG, PNG, WebP, TIFF, BMP and AVIF.
+ICC profiles and EXIF are kept, but for BMP, which has no place for them (`dropped`).
 """
 
 from dataclasses import dataclass
@@ -22,13 +22,18 @@ from mattecli.media import metadata
 Pixels: TypeAlias = npt.NDArray[Any]
 """uint8 or uint16."""
 
-_HAS_AVIF = cv2.haveImageWriter("x.avif")
-WRITABLE: frozenset[str] = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"} | ({".avif"} if _HAS_AVIF else set())
-)
+
+def _built(suffixes: tuple[str, ...]) -> frozenset[str]:
+    """Those of formats that OpenCV was built with."""
+    return frozenset(suffix for suffix in suffixes if cv2.haveImageWriter(f"x{suffix}"))
+
+
+WRITABLE: frozenset[str] = _built((".avif",)) | {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
 """Suffixes that `encode` writes, in lower case."""
-READABLE: frozenset[str] = WRITABLE | {".jpe", ".jfif", ".dib"}
-"""Suffixes of photos, in lower case: what a folder is searched for."""
+READABLE: frozenset[str] = WRITABLE | {".jpe", ".jfif", ".dib", ".ppm", ".pgm", ".pbm", ".pnm"} | _built((".jp2",))
+"""Suffixes of still pictures, in lower case."""
+PHOTOS: frozenset[str] = READABLE | _built((".gif",))
+"""What a folder is searched for: of an animation the first picture, as of any file that is named."""
 UNREADABLE: frozenset[str] = frozenset(
     {".heic", ".heif", ".jxl", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"}
 )
@@ -37,6 +42,7 @@ UNREADABLE: frozenset[str] = frozenset(
 _ALPHA = {".png", ".webp", ".tif", ".tiff", ".avif"}
 _DEEP = {".png", ".tif", ".tiff"}
 _TIFF, _JPEG = (".tif", ".tiff"), (".jpg", ".jpeg")
+_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"BM", b"RIFF", b"GIF8", b"\0\0\0\x0cjP  ")
 _LONGEST_SIDE = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500, ".avif": 65536}
 _JPEG_SEGMENT = 65533 - len(b"Exif\0\0")
 
@@ -108,6 +114,13 @@ def check_suffix(suffix: str, *, alpha: bool, bit_depth: int) -> None:
         raise UsageError(f"{suffix} can't hold 16 bits a channel; use .png or .tiff, or 8 bits.")
 
 
+def dropped(suffix: str, icc: bytes | None, exif: bytes | None) -> str:
+    """What `encode` leaves out of a file of `suffix` for want of a place, in words; "" where it keeps all."""
+    if suffix.lower() == ".bmp":
+        return " and ".join(name for name, block in {"colour profile": icc, "EXIF": exif}.items() if block)
+    return "EXIF" if exif and suffix.lower() in _JPEG and len(exif) > _JPEG_SEGMENT else ""
+
+
 def encode(array: Pixels, suffix: str, *, icc: bytes | None = None, exif: bytes | None = None) -> bytes:
     """The file of a picture: `array` [H, W] grey, [H, W, 3] RGB or [H, W, 4] RGBA (straight), uint8 or
     uint16.
@@ -126,10 +139,10 @@ def encode(array: Pixels, suffix: str, *, icc: bytes | None = None, exif: bytes 
         array = cv2.cvtColor(array, cv2.COLOR_RGBA2BGRA if alpha else cv2.COLOR_RGB2BGR)
     kinds: list[int] = []
     blocks: list[npt.NDArray[np.uint8]] = []
-    if exif and suffix not in _TIFF and not (suffix in _JPEG and len(exif) > _JPEG_SEGMENT):
+    if exif and suffix not in _TIFF and not dropped(suffix, None, exif):
         kinds.append(cv2.IMAGE_METADATA_EXIF)
         blocks.append(np.frombuffer(exif, np.uint8))
-    if icc and colour and suffix not in _TIFF + _JPEG:
+    if icc and colour and suffix not in _TIFF + _JPEG and not dropped(suffix, icc, None):
         kinds.append(cv2.IMAGE_METADATA_ICCP)
         blocks.append(np.frombuffer(icc, np.uint8))
     data = _compress(suffix, array, kinds, blocks, _parameters(suffix, colour))
@@ -193,9 +206,11 @@ def _why_not(data: bytes, name: str) -> str:
     clip = boxed and kind not in (b"avif", b"avis")
     if clip or data[:4] == b"\x1aE\xdf\xa3" or (data[:4] == b"RIFF" and kind == b"AVI "):
         return f"{name} is a clip, not a photo; `mattecli video` takes it."
-    if boxed or data.startswith((b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"BM", b"RIFF")):
+    if boxed or data.startswith(_BEGINNINGS):
         return f"{name} is damaged or cut short, or of a kind that can't be read."
-    return f"{name} is not a photo in a known format (JPEG, PNG, WebP, TIFF, BMP{', AVIF' * _HAS_AVIF})."
+    optional = {".avif": "AVIF", ".jp2": "JPEG 2000", ".gif": "GIF"}
+    known = ", ".join(["JPEG", "PNG", "WebP", "TIFF", "BMP", "PNM", *(optional[s] for s in optional if s in PHOTOS)])
+    return f"{name} is not a photo in a known format ({known})."
 
 
 def _turn(pixels: Pixels, orientation: int) -> Pixels:

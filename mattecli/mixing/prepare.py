@@ -2,9 +2,10 @@
 
     python -m mattecli.mixing.prepare SOURCE OUT
 
-SOURCE holds images/ and masks/ (255 or any value above 0 = subject) and may hold labels/ with class numbers and
-labels.txt ("19 hair" a line). A band around the mask's edge becomes unknown, wide on hair and narrow elsewhere,
-and closed-form matting solves it (`mask_to_matte`). OUT receives, for every photo that passes the checks,
+SOURCE holds images/ and masks/ (what is not 0 is subject, of greys what is above the middle) and may hold labels/
+with class numbers and labels.txt ("19 hair" a line). A band around the mask's edge becomes unknown, wide on hair and
+narrow elsewhere, and closed-form matting solves it (`mask_to_matte`). OUT receives, for every photo that passes the
+checks,
 
     alphas/NAME.png        8-bit grey
     foregrounds/NAME.jpg   the subject's colours, extended outwards over its edge
@@ -36,6 +37,7 @@ from mattecli import atomic
 from mattecli.errors import InputError, MatteError, UsageError
 from mattecli.media.photos import READABLE, encode, read_photo
 from mattecli.mixing.mask_to_matte import Subject, foreground, matte
+from mattecli.mixing.sources import subject_of
 from mattecli.processors import processors
 
 HAIR_CLASSES = frozenset({"hair", "fur", "beard"})
@@ -108,7 +110,7 @@ def process(task: Task) -> dict[str, object]:
 
 def _read(task: Task) -> Subject:
     rgb = read_photo(task.image).rgb
-    mask = _plane(task.mask) > 0
+    mask = subject_of(_plane(task.mask))
     soft = np.isin(_plane(task.labels), task.hair) if task.labels else None
     for plane in (mask, soft):
         if plane is not None and plane.shape != rgb.shape[:2]:

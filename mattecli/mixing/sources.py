@@ -3,7 +3,7 @@
 A source is a folder; its kind says what lies in it:
 
     mattes       images/ + alphas/ (+ foregrounds/: clean colours for composition)
-    masks        images/ + masks/
+    masks        images/ + masks/ (`subject_of` says what in them is subject)
     trimaps      images/ + trimaps/ (255 subject, 0 background, else unknown), from the folder `labels` if there is one
     boxes        images/ + boxes/: NAME.txt, a line "x0 y0 x1 y1" (shares of the picture) a person
     rgba         pictures with an alpha channel
@@ -34,6 +34,10 @@ Kind = Literal["mattes", "masks", "trimaps", "boxes", "rgba", "backgrounds", "un
 KINDS: tuple[str, ...] = get_args(Kind)
 
 Pixels = NDArray[np.uint8]
+
+FEW_VALUES = 16
+NUMBERS_BELOW = 127
+"""A mask holds numbers and no greys if it has no more different values than that, or none above that."""
 
 
 @dataclass(frozen=True)
@@ -166,11 +170,23 @@ def read(item: Item) -> Picture:
     if alpha.shape != rgb.shape[:2]:
         raise InputError(f"{item.label} is {alpha.shape[::-1]}, but its photo is {rgb.shape[1::-1]}.")
     if kind == "masks":
-        return Picture(rgb, Label.MASK, np.where(without_specks(alpha > 0), 255, 0).astype(np.uint8))
+        return Picture(rgb, Label.MASK, np.where(without_specks(subject_of(alpha)), 255, 0).astype(np.uint8))
     if kind == "trimaps":
         return Picture(rgb, Label.MASK, alpha)
     foreground = _decode(item.foreground, cv2.IMREAD_COLOR_RGB) if item.foreground else None
     return Picture(rgb, Label.MATTE, alpha, foreground)
+
+
+def subject_of(mask: Pixels) -> NDArray[np.bool_]:
+    """Where a mask file `[H, W]` shows the subject.
+
+    Masks of few values, or of small ones, hold numbers (0 and 1, 0 and 255, classes, people), and 0 alone is
+    background. Others are grey, from a lossy format or a soft edge: there subject is above the middle of the range.
+    """
+    top = int(mask.max(initial=0))
+    values = np.count_nonzero(cv2.calcHist([mask], [0], None, [256], [0, 256]))
+    is_grey = top > NUMBERS_BELOW and values > FEW_VALUES
+    return np.asarray(mask > (top / 2 if is_grey else 0))
 
 
 def _decode(path: Path, flags: int) -> Pixels:

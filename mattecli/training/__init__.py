@@ -37,17 +37,18 @@ def check_recipes(recipes: Sequence[Recipe], resume: bool = False) -> None:
 
     promised: list[Path] = []
     for recipe in recipes:
-        if recipe.best in promised:
-            raise UsageError(f"Two recipes write to {recipe.output}: give each its own output.")
-        check_files(recipe, promised)
-        check_network(recipe)
-        Mixture(data_settings(_without_promised(recipe)), recipe.root, recipe.seed)
-        begun = (recipe.output / "last.ckpt").exists()
-        if begun and not resume:
-            raise UsageError(f"{recipe.output} already holds a training: --resume it or choose another --output.")
-        if recipe.encoder and not begun:
-            start_encoder(zoo.create(recipe.model), recipe)
-        promised.append(recipe.best)
+        with recipe.named():
+            if recipe.best in promised:
+                raise UsageError(f"Two recipes write to {recipe.output}: give each its own output.")
+            check_files(recipe, promised)
+            check_network(recipe)
+            Mixture(data_settings(_without_promised(recipe)), recipe.root, recipe.seed)
+            begun = (recipe.output / "last.ckpt").exists()
+            if begun and not resume:
+                raise UsageError(f"{recipe.output} already holds a training: --resume it or choose another --output.")
+            if recipe.encoder and not begun:
+                start_encoder(zoo.create(recipe.model), recipe)
+            promised.append(recipe.best)
 
 
 def _without_promised(recipe: Recipe) -> dict[str, Any]:

@@ -94,12 +94,7 @@ class Training:
         self._open(report, resume)
         if recipe.run.compile:
             self.network.compile()
-        objective = Objective(self.network, self.bf16, recipe.run.rounding)
-        self.objective = (
-            DistributedDataParallel(objective, broadcast_buffers=False, find_unused_parameters=True)
-            if processes.world > 1
-            else objective
-        )
+        self.objective = processes.parallel(Objective(self.network, self.bf16, recipe.run.rounding))
 
     def run(self) -> dict[str, float]:
         """Train to the last step; without any, what training would begin with is the result.
@@ -112,6 +107,9 @@ class Training:
             with stopped_by_signal() as stopped:
                 if not steps:
                     self._validate()
+                feed.fetch()  # before the clock starts: loader processes take seconds to begin
+                feed.waited = 0.0
+                meter.start(self.step)
                 while self.step < steps:
                     meter.add(self._step(feed))
                     self.step += 1
@@ -215,7 +213,7 @@ class Training:
         return self.objective.no_sync() if isinstance(self.objective, DistributedDataParallel) else nullcontext()
 
     def _log(self, meter: _Meter, feed: Feed) -> None:
-        terms, seconds = meter.means(), meter.seconds()
+        terms, seconds = self.processes.mean(meter.means()), meter.seconds()
         rate = (self.step - meter.first) / seconds
         waiting, feed.waited = min(1.0, feed.waited / seconds), 0.0
         loss, left = sum(terms.values(), 0.0), self.recipe.optimizer.steps - self.step

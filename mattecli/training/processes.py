@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import threading
@@ -9,9 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 import torch
-from torch import distributed
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from mattecli.inference.devices import resolve_device, resolve_precision
 
@@ -37,6 +40,24 @@ class Processes:
         said = torch.tensor(float(flag), device=self.device)
         distributed.all_reduce(said, distributed.ReduceOp.MAX)
         return bool(said)
+
+    def mean(self, terms: dict[str, float]) -> dict[str, float]:
+        """The mean over all processes; a term that one lacks is 0 there."""
+        if self.world == 1:
+            return terms
+        of_all: list[dict[str, float]] = [{}] * self.world
+        distributed.all_gather_object(of_all, terms)
+        names = dict.fromkeys(name for one in of_all for name in one)
+        return {name: sum(one.get(name, 0.0) for one in of_all) / self.world for name in names}
+
+    def parallel(self, module: nn.Module) -> nn.Module:
+        """`module` with gradients that are the mean over all processes; each keeps its own buffers."""
+        if self.world == 1:
+            return module
+        known = inspect.signature(DistributedDataParallel).parameters
+        renamed = "forward_sync_buffers"  # of torch 2.13, where the old name warns
+        unshared: dict[str, Any] = {renamed if renamed in known else "broadcast_buffers": False}
+        return DistributedDataParallel(module, find_unused_parameters=True, **unshared)
 
     def wait(self) -> None:
         """Until all processes are here."""

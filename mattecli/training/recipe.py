@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Collection
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -93,6 +94,16 @@ class Recipe:
     seed: int = 0
     run: RunSettings = field(default_factory=RunSettings)
     blend: BlendSettings | None = None
+    file: Path = field(default=Path(), metadata={"key": False})
+    """Where it was read from."""
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Wrong use that shows meanwhile is said with the recipe's file."""
+        try:
+            yield
+        except UsageError as error:
+            raise UsageError(f"{self.file}: {error}") from error
 
     @property
     def marked(self) -> Path:
@@ -107,7 +118,7 @@ class Recipe:
     def digest(self) -> str:
         """A short hash of all that decides the result: not where it is read, written or run."""
         said = asdict(self)
-        for where in ("output", "root"):
+        for where in ("output", "root", "file"):
             said.pop(where)
         said["run"] = {
             "accumulate": self.run.accumulate,
@@ -202,7 +213,7 @@ def _recipe(table: dict[str, Any], path: Path, data: Path | None) -> Recipe:
             table[key] = _read(kind, _part(table, key, path), path, f"{key}.")
     if table.get("output") == "":
         raise UsageError(f"{path}: output is empty: name the folder to write to.")
-    recipe = _read(Recipe, table, path, "")
+    recipe = replace(_read(Recipe, table, path, ""), file=path)
     _check_ranges(recipe, path)
     return recipe
 
@@ -216,7 +227,7 @@ def _part(table: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
 
 def _read(kind: type[_T], table: dict[str, Any], path: Path, prefix: str) -> _T:
     hints = get_type_hints(kind)
-    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    known = {f.name: f for f in fields(kind) if f.metadata.get("key", True)}  # type: ignore[arg-type]
     for key in table:
         if key not in known:
             raise UsageError(f"{path}: unknown key {prefix}{key}; known are {', '.join(known)}.")

@@ -249,8 +249,18 @@ def _summary(faults: dict[str, list[str]]) -> str:
 def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> None:
     """Write safetensors, whole or not at all. Metadata values other than strings become JSON.
 
-    Raises `InputError` where the file cannot be written.
+    The same tensors and metadata make the same bytes. Raises `InputError` where the file cannot be written.
     """
     whole = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     about = {key: v if isinstance(v, str) else json.dumps(v) for key, v in (metadata or {}).items()}
-    atomic.write(path, serialize(whole, about))
+    atomic.write(path, _in_order(serialize(whole, about)))
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same safetensors with its metadata sorted by name: the library writes them in an order drawn anew."""
+    end = _LENGTH + int.from_bytes(data[:_LENGTH], "little")
+    header = json.loads(data[_LENGTH:end])
+    about = {"__metadata__": dict(sorted(header.pop("__metadata__", {}).items()))}
+    text = json.dumps(about | header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _LENGTH)  # so that tensors stay aligned
+    return len(text).to_bytes(_LENGTH, "little") + text + data[end:]

@@ -124,6 +124,45 @@ def test_a_missing_file(folder):
     assert files(folder / "out") == ["b.png"]
 
 
+def test_one_missing_file_needs_no_network(folder):
+    code = (
+        "import sys; from mattecli.cli import app\n"
+        "try: app(['matte', 'none.jpg', '-o', 'n.png', '--json'])\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    record, end = done.stdout.splitlines()
+    assert end == "1 False" and done.stderr == "error: none.jpg does not exist.\n"
+    assert json.loads(record) == {"input": "none.jpg", "output": "n.png", "error": "none.jpg does not exist."}
+
+
+def test_photos_of_one_name_get_a_place_each(folder):
+    (folder / "photos/b.jpg").write_bytes((folder / "photos/a.jpg").read_bytes())
+    done = run("photos", "-o", "out/")
+    assert done.code == 0 and files(folder / "out") == ["a.png", "b.jpg.png", "b.png.png"]
+    assert done.err.count("keep the suffix, such as out/b.jpg.png") == 1
+
+
+def test_json_tells_how_much_is_subject_and_how_much_neither(folder):
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[:20, :, 2], picture[20:30, :, 2] = 255, 102
+    cv2.imwrite("half.png", picture)
+    for options in ((), ("--output", "cutout", "--crop"), ("--instances",)):
+        done = run("half.png", "-o", "out/", "--json", "--overwrite", *options)
+        record = json.loads(done.text)
+        assert record["subject"] == pytest.approx(0.6, abs=1e-4) and record["soft"] == pytest.approx(0.25)
+
+
+def test_what_a_file_has_no_place_for_is_said(folder):
+    exif = (np.frombuffer(b"II*\0\x08\0\0\0" + bytes(6), np.uint8),)
+    _, coded = cv2.imencodeWithMetadata(".jpg", cv2.imread("photos/a.jpg"), [cv2.IMAGE_METADATA_EXIF], exif)
+    Path("described.jpg").write_bytes(coded.tobytes())
+    done = run("described.jpg", "-o", "x.bmp", "--bg", "white")
+    assert done.code == 0 and "described.jpg: .bmp has no place for its EXIF." in done.err
+    assert "no place" not in run("described.jpg", "-o", "x.jpg", "--bg", "white").err
+    assert "no place" not in run("described.jpg", "-o", "y.bmp").err
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -137,7 +176,7 @@ def test_a_missing_file(folder):
         (["photos/b.png", "-o", "x.png", "--bg", "beech.jpg"], "beech.jpg"),
         (["photos/b.png", "-o", "photos/b.png"], "would be overwritten"),
         (["photos/b.png", "-o", "./photos/a.jpg", "--bg", "photos/a.jpg", "--overwrite"], "would be overwritten"),
-        (["photos/a.jpg", "photos/sub/a.png", "-o", "out/"], "both write"),
+        (["photos/a.jpg", "photos/sub/../a.jpg", "-o", "out/"], "both write"),
         (["photos", "-o", "x.png"], "folder"),
         (["photos/b.png", "-o", "x.png", "--overwrite", "--skip-existing"], "exclude"),
         (["photos/b.png", "-o", "x.png", "--device", "tpu"], "unknown"),

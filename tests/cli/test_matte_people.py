@@ -104,6 +104,13 @@ def test_a_network_that_tells_people_apart(folder):
     assert len(run("couple.png", "-o", "x.png", "--instances", "--json").records[0]["instances"]) == 1
 
 
+def test_shares_are_of_who_was_kept(folder):
+    of_all = run("in/two.png", "-o", "x.png", "--instances", "--json").records[0]
+    of_one = run("in/two.png", "-o", "y.png", "--pick", "2", "--json").records[0]
+    assert of_all["subject"] == pytest.approx(4400 / (128 * 80), abs=1e-4)
+    assert of_one["subject"] == pytest.approx(800 / (128 * 80), abs=1e-4)
+
+
 def test_cutouts_cropped_to_each(folder):
     done = run("in/two.png", "-o", "out/", "--output", "cutout", "--crop", "--margin", "0", "--instances", "--json")
     assert read("out/two_1.png").shape == (60, 60, 4) and read("out/two_2.png").shape == (40, 20, 4)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mattecli.errors import UsageError
 from mattecli.inference import background
-from mattecli.inference.output import Output, blend, foreground, quantise, subject
+from mattecli.inference.output import Output, Shares, blend, foreground, quantise, subject
 from mattecli.media.photos import Photo
 
 FRONT, BACK = np.array([230, 40, 40], np.uint8), np.array([20, 60, 200], np.uint8)
@@ -64,6 +64,16 @@ def test_own_alpha_multiplies():
     own = np.full(alpha.shape, 128, np.uint8)
     found = Output().render(photo(alpha, own=own), alpha).pixels
     np.testing.assert_array_equal(found, np.rint(alpha * np.float32(128 / 255) * 255))
+
+
+def test_shares_are_of_the_whole_photo_however_it_is_cropped():
+    alpha = np.zeros((40, 50), np.float32)
+    alpha[10:20, 10:30], alpha[20:25, 10:30], alpha[30, 0], alpha[31, 0] = 1, 0.5, 0.05, 0.95
+    alpha[0, 0] = 0.04
+    found = Output("cutout", margin=0.0).render(photo(alpha), alpha)
+    assert found.shares == Shares(subject=round((200 + 50 + 1.04) / 2000, 5), soft=100 / 2000)
+    own = np.full(alpha.shape, 128, np.uint8)
+    assert Output().render(photo(alpha, own=own), alpha).shares.soft == pytest.approx(301 / 2000, abs=1e-5)
 
 
 def test_crop_keeps_the_subject_and_a_margin():

@@ -8,6 +8,7 @@ import pytest
 
 from mattecli.errors import UsageError
 from mattecli.media.batch import Job, existing, left_out, numbered, plan
+from mattecli.media.photos import PHOTOS, WRITABLE
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_one_file(photos):
         (["one.jpg"], "one.jpg", "overwritten"),
         (["one.jpg"], "./in/../one.jpg", "overwritten"),
         (["in"], "in", "overwritten"),
-        (["in/a.png", "in/deep/a.jpg"], "out", "both write"),
+        (["in/a.png", "in/deep/a.png"], "out", "both write"),
         (["nothing*.jpg"], None, "No photo"),
         ([], None, "No photo"),
         ([""], None, "empty"),
@@ -123,12 +124,28 @@ def test_a_device_takes_the_one_photo_and_is_never_in_the_way(photos):
 
 def test_same_name_in_one_folder(photos):
     Path("in/a.jpg").write_bytes(b"")
-    with pytest.raises(UsageError, match=r"in/a\.jpg and in/a\.png would both write out/a\.png; "):
-        planned(["in"], "out")
-    for name in ("in/a.webp", "in/b.tif"):
+    assert planned(["in"], "out") == {"in/a.jpg": "out/a.jpg.png", "in/a.png": "out/a.png.png", "in/b.JPG": "out/b.png"}
+    jobs = plan(["in"], None, suffix=".png", recursive=False, tag="alpha")
+    assert [(job.target.name, job.namesake) for job in jobs] == [
+        ("a.jpg_alpha.png", True),
+        ("a.png_alpha.png", True),
+        ("b_alpha.png", False),
+    ]
+    Path("in/a.jpg_alpha.png").write_bytes(b"")
+    assert plan(["in"], None, suffix=".png", recursive=False, tag="alpha") == jobs
+
+
+def test_one_name_in_two_folders(photos):
+    for name in ("in/deep/a.png", "in/deep/b.JPG"):
         Path(name).write_bytes(b"")
-    with pytest.raises(UsageError, match=r"out/a\.png \(2 more such\);"):
-        planned(["in"], "out")
+    with pytest.raises(UsageError, match=r"in/a\.png and in/deep/a\.png would both write out/a\.png \(1 more such\);"):
+        planned(["in", "in/deep"], "out")
+
+
+@pytest.mark.parametrize("suffix", sorted(PHOTOS - WRITABLE))
+def test_what_is_read_by_name_is_read_in_a_folder(photos, suffix):
+    Path(f"in/z{suffix}").write_bytes(b"x")
+    assert f"in/z{suffix}" in planned(["in"], "out") and f"in/z{suffix}" in planned(["in/*"], "out")
 
 
 def test_existing(photos):
@@ -167,7 +184,9 @@ def test_a_series_may_lie_beside_its_photo_but_never_on_another(photos):
     with pytest.raises(UsageError, match=r"in/a_2\.png is an input"):
         series(["in"], "in")
     with pytest.raises(UsageError, match="both write"):
-        series(["in/a.png", "in/deep/a.jpg"], "out")
+        series(["in/a.png", "in/deep/a.png"], "out")
+    apart = series(["in/a.png", "in/deep/a.jpg"], "out")
+    assert [numbered(job.target, 1).name for job in apart] == ["a.png_1.png", "a.jpg_1.png"]
 
 
 def test_a_series_exists_when_one_of_its_files_does(photos):

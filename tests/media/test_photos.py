@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mattecli.errors import InputError, UsageError
 from mattecli.media import metadata
-from mattecli.media.photos import READABLE, WRITABLE, check_suffix, encode, read_photo
+from mattecli.media.photos import PHOTOS, READABLE, WRITABLE, check_suffix, dropped, encode, read_photo
 
 LOSSLESS = (".png", ".tiff", ".tif", ".bmp")
 KEEPS_PROFILE = sorted(WRITABLE - {".bmp"})
@@ -296,13 +296,29 @@ def test_refused_suffixes(suffix, alpha, depth):
         check_suffix(suffix, alpha=alpha, bit_depth=depth)
 
 
+@pytest.mark.parametrize("suffix", sorted({".gif", ".jp2", ".pgm", ".pnm", ".ppm"} & PHOTOS))
+def test_formats_that_are_only_read(suffix):
+    stored = np.zeros((64, 96, 3), np.uint8)
+    stored[:, :48] = 255
+    photo = read_photo(cv2.imencode(suffix, stored[..., 0] if suffix == ".pgm" else stored)[1].tobytes())
+    assert photo.rgb.shape == stored.shape and photo.alpha is None
+    assert np.abs(photo.rgb.astype(int) - stored).mean() < 4, "OpenCV's GIF has 256 colours and no white"
+
+
+def test_what_a_format_has_no_place_for_is_named():
+    icc, exif, long = profile(), exif_block(1), bytes(70000)
+    assert dropped(".bmp", icc, exif) == "colour profile and EXIF"
+    assert dropped(".BMP", None, exif) == "EXIF" == dropped(".jpeg", icc, long)
+    assert dropped(".bmp", None, None) == dropped(".jpg", icc, exif) == dropped(".png", icc, long) == ""
+
+
 def test_too_long_for_webp():
     with pytest.raises(UsageError, match="16383"):
         encode(np.zeros((2, 16384, 3), np.uint8), ".webp")
 
 
 def test_suffix_sets_are_lower_case():
-    assert {suffix.lower() for suffix in READABLE} == READABLE > WRITABLE
+    assert {suffix.lower() for suffix in PHOTOS} == PHOTOS >= READABLE > WRITABLE
 
 
 def test_media_needs_no_torch():

@@ -209,6 +209,14 @@ def test_the_command_writes_mattes_and_a_report_and_resumes(source, tmp_path, mo
     assert len(_report(out)) == 3
 
 
+def test_a_mask_saved_as_jpeg_is_the_same_mask(source, tmp_path):
+    mask = cv2.imread(str(source / "masks/a.png"), cv2.IMREAD_GRAYSCALE)
+    (source / "masks/a.png").unlink()
+    assert cv2.imwrite(str(source / "masks/a.jpg"), mask, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    exact, coded = (prepare._read(task).mask for task in reversed(prepare.tasks(source, tmp_path)[:2]))
+    assert np.count_nonzero(exact != coded) < 0.002 * exact.sum()
+
+
 def test_an_interrupted_run_keeps_what_it_did(source, tmp_path):
     run = prepare.prepare(source, tmp_path / "out", workers=1)
     next(run)

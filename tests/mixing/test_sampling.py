@@ -8,7 +8,7 @@ from mattecli.mixing import augment
 from mattecli.mixing.batch import Label
 from mattecli.mixing.sampling import Mixture
 from mattecli.mixing.settings import data_settings
-from mattecli.mixing.sources import read
+from mattecli.mixing.sources import read, subject_of
 from tests.mixing.making import save
 
 
@@ -167,6 +167,29 @@ def test_mattes_that_are_not_there_can_be_made(data):
         Mixture(data_settings(_table(kind="mattes")), data, 0)
     with pytest.raises(UsageError, match=r"no trimaps found in .*people\."):
         Mixture(data_settings(_table(kind="trimaps")), data, 0)
+
+
+@pytest.mark.parametrize("top", [1, 7, 200, 255])
+def test_a_mask_of_two_values_is_subject_where_it_is_not_0(top):
+    mask = np.zeros((8, 8), np.uint8)
+    assert not subject_of(mask).any()
+    mask[2:5] = top
+    np.testing.assert_array_equal(subject_of(mask), mask > 0)
+    assert subject_of(np.full_like(mask, top)).all()
+
+
+@pytest.mark.parametrize("numbers", [[0, 1, 2, 3], [0, 15, 38, 128, 255], range(40)])
+def test_a_mask_of_numbers_is_subject_where_it_is_not_0(numbers):
+    mask = np.repeat(np.array(numbers, np.uint8), 9).reshape(-1, 9)
+    np.testing.assert_array_equal(subject_of(mask), mask > 0)
+
+
+def test_a_mask_that_went_through_jpeg_or_has_a_soft_edge_ends_in_the_middle():
+    whole = cv2.circle(np.zeros((200, 200), np.uint8), (100, 100), 60, 255, -1)
+    coded = cv2.imencode(".jpg", whole, [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
+    for grey in (cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), cv2.GaussianBlur(whole, (0, 0), 2)):
+        assert np.count_nonzero((grey > 0) != (whole > 0)) > 500
+        assert np.count_nonzero(subject_of(grey) != (whole > 0)) < 20
 
 
 def test_16_bit_alpha_is_scaled(data):

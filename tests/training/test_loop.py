@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,6 +58,26 @@ def test_the_best_weights_are_the_averaged_ones(tiny, tmp_path: Path) -> None:
         averaged = training.ema.network.state_dict()
         assert all(torch.equal(weights[key], averaged[key]) for key in weights)
         assert any(not torch.equal(weights[k], v) for k, v in training.network.state_dict().items())
+
+
+def test_two_trainings_that_are_the_same_leave_the_same_bytes(tiny, tmp_path: Path) -> None:
+    plan = read_recipe(str(tiny.recipe(tmp_path, steps=3)))
+    for name in ("one", "two"):
+        tiny.train(replace(plan, output=tmp_path / name))
+    assert (tmp_path / "one/best.safetensors").read_bytes() == (tmp_path / "two/best.safetensors").read_bytes()
+
+
+def test_the_start_of_the_loader_is_no_waiting(tiny, tmp_path: Path) -> None:
+    class Late(tiny.Squares):  # type: ignore[name-defined, misc]
+        def batch(self, index: int) -> Batch:
+            time.sleep(1.0 if index == 0 else 0.0)
+            return super().batch(index)
+
+    events: list[object] = []
+    plan = read_recipe(str(tiny.recipe(tmp_path, steps=6)))
+    tiny.train(plan, Late(), report=events.append)
+    first = next(event for event in events if isinstance(event, Progress))
+    assert first.step == 2 and first.rate > 2.5 and first.waiting < 0.5
 
 
 def test_logs_are_lines_of_json_and_of_text(tiny, tmp_path: Path) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
 from mattecli.errors import UsageError
 from mattecli.mixing.settings import data_settings
-from mattecli.training import packaged, read_recipe
+from mattecli.training import check_recipes, packaged, read_recipe
 from mattecli.training.recipe import RunSettings, check_files
+from tests.training.making import small
 
 GOOD = """
 model = "realtime"
@@ -111,6 +113,25 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     check_files(dataclasses.replace(recipe, encoder=str(tmp_path / "resnet50.pth")))
     with pytest.raises(UsageError, match=r"output names .*resnet50\.pth, which is a file"):
         check_files(dataclasses.replace(recipe, output=tmp_path / "resnet50.pth"))
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ('name = "x"\nkind = "masks"\nroot = "none"', "Source 'x': there is no folder"),
+        ('name = "x"\nkind = "mask"\nroot = "."', "Source 'x': kind 'mask' is none of"),
+        ('name = "x"\nkind = "masks"\nroot = "."\nsize = 3', "data.sources: unknown key 'size'"),
+    ],
+)
+def test_a_wrong_source_is_said_with_the_recipes_file(tmp_path: Path, source: str, sentence: str) -> None:
+    path = write(tmp_path, small(tmp_path, "realtime", source))
+    with pytest.raises(UsageError, match=f"^{re.escape(f'{path}: {sentence}')}"):
+        check_recipes([read_recipe(path)])
+
+
+def test_no_key_of_a_recipe_is_called_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown key file"):
+        read_recipe(write(tmp_path, 'file = "x"\n' + GOOD))
 
 
 def test_the_digest_is_of_what_decides_the_result(tmp_path: Path) -> None:

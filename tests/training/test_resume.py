@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -53,6 +54,11 @@ def wait_for_step(process: subprocess.Popen[bytes], folder: Path, step: int) -> 
     while not ((folder / "run" / "last.ckpt").exists() and state(folder).step >= step):
         assert process.poll() is None and time.monotonic() < end, "the training never came that far"
         time.sleep(0.05)
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    lines = map(json.loads, (folder / "run" / "log.jsonl").read_text().splitlines())
+    return [line["terms"] | {"loss": line["loss"]} for line in lines if line["event"] == "progress"]
 
 
 @pytest.fixture
@@ -126,7 +132,14 @@ def test_two_processes_train_one_network(tiny, tmp_path: Path) -> None:
     alone.mkdir()
     script = str(tiny.recipe(both, steps=6))
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    assert start(*torchrun, str(SCRIPT), script, OMP_NUM_THREADS="1").wait(PATIENCE) == 0
+    process = start(
+        *torchrun,
+        str(SCRIPT),
+        script,
+        OMP_NUM_THREADS="1",
+        PYTHONWARNINGS="error::FutureWarning:mattecli.training.processes",
+    )
+    assert process.wait(PATIENCE) == 0
     tiny.train(read_recipe(str(tiny.recipe(alone, steps=6, accumulate=2))))
     first, second = state(both).model, torch.load(both / "run" / "rank1.pt", weights_only=True)
     for key, value in state(alone).model.items():
@@ -135,6 +148,8 @@ def test_two_processes_train_one_network(tiny, tmp_path: Path) -> None:
             torch.testing.assert_close(first[key], value, rtol=1e-4, atol=1e-5)
     log = (both / "run" / "train.log").read_text()
     assert "2 × cpu" in log and log.count("validation") == 2
+    for ours, theirs in zip(losses(both), losses(alone), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
 
 
 def test_what_is_there_is_not_overwritten(tiny, tmp_path: Path) -> None:

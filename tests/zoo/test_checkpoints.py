@@ -99,6 +99,18 @@ def test_save_and_read_round_trip(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["x.safetensors"]
 
 
+def test_the_same_content_makes_the_same_bytes(tmp_path):
+    tensors = {"a": torch.rand(3), "b": torch.ones(2, dtype=torch.bfloat16)}
+    about = {f"key {number}": "\u00e4" * number for number in range(8)}
+    for name, order in (("one", list(about)), ("two", list(about)[::-1])):
+        checkpoints.save(tmp_path / name, tensors, {key: about[key] for key in order})
+    data = (tmp_path / "one").read_bytes()
+    assert data == (tmp_path / "two").read_bytes()
+    assert int.from_bytes(data[:8], "little") % 8 == 0
+    with safe_open(tmp_path / "one", "pt") as file:
+        assert file.metadata() == about and torch.equal(file.get_tensor("a"), tensors["a"])
+
+
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "x.safetensors"
     checkpoints.save(path, {"a": torch.ones(1)})
