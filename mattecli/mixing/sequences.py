@@ -25,8 +25,8 @@ from mattecli.mixing.sampling import Mixture
 from mattecli.mixing.settings import DataSettings, Phase, data_settings
 
 MOTION = (0.01, 2.0)
-"""Speeds against those of training. So the pictures move by 0.47, 0.65 and 1.1 pixels a frame at 512 (quartiles of 24
-clips, by optical flow), as real clips do: 0.07, 0.37 and 1.7 in 25 of them. At training's own speeds it is 2.2."""
+"""Speeds against those of training. So the pictures move by 0.6, 1.1 and 1.9 pixels a frame at 512 (quartiles of 40
+clips, by optical flow); real ones do by 0.1, 0.4 and 1.7 (25 clips). At training's own speeds the median is 2.2."""
 
 
 def settings(data: DataSettings, size: int, frames: int, motion: tuple[float, float] = MOTION) -> DataSettings:
