@@ -148,6 +148,9 @@ def test_a_wrong_table_is_named(data, change, word):
         ({"phases": [{"until": 1, "size": 64, "batch": 1, "closeup": 3.0}]}, "closeup"),
         ({"turned": 1.5}, "turned"),
         ({"aspects": [0]}, "aspects"),
+        ({"motion": [0.0, 1.0]}, "motion"),
+        ({"motion": [2.0, 1.0]}, "slowest and the fastest"),
+        ({"motion": [1.0]}, "slowest and the fastest"),
         ({"sources": [{"name": "x", "kind": "masks", "root": "people", "weight": -1.0}]}, "negative"),
     ],
 )
@@ -254,6 +257,16 @@ def test_things_move_and_their_alpha_moves_along(data, clips):
                     inside, outside = frame[:, own[0] > 0.9].mean(), frame[:, own[0] < 0.1].mean()
                     assert inside > outside
     assert moved >= 4
+
+
+def test_clips_move_as_fast_as_asked(data, clips):
+    def change(motion):
+        mixture = Mixture(data_settings(clips | {"motion": motion}), data, 3)
+        batches = [mixture.batch(index) for index in range(12)]
+        changes = [(batch.alpha[:, 1:] - batch.alpha[:, :-1]).abs().mean((1, 2, 3, 4)) for batch in batches]
+        return torch.cat(changes).median()  # some clips are cut to another scene
+
+    assert 5 * change([0.001, 0.01]) < change([1.0, 1.0])
 
 
 def test_a_share_of_the_batches_are_clips(data, clips):
