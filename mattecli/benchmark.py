@@ -3,7 +3,8 @@
 As many variants as `HELD` allows are built and warmed up, then timed in turn, round after round, so that whatever else
 the machine does falls on all of them alike: their ratios are fair even where the times are not. Networks have fresh
 weights (speed does not depend on them), are fused where they can be, and see random pictures; what is timed is the
-forward pass alone, with the device synchronised, and without a clip's state.
+forward pass alone, with the device synchronised, and without a clip's state. PyTorch returns alpha at the picture's
+size; OpenVINO what inference takes from it, of `realtime` the slope and the intercept from which alpha is made then.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mattecli import zoo
 from mattecli.errors import MatteError, UsageError
-from mattecli.inference.compiled import compile_openvino, require_openvino
+from mattecli.inference.compiled import compile_openvino, require_openvino, taken
 from mattecli.inference.devices import PRECISIONS, resolve_device, resolve_precision
 
 WARM_UP, LEAST = 3, 3
@@ -246,9 +247,8 @@ def _openvino(
             super().__init__()
             self.network = network
 
-        def forward(self, *values: Tensor) -> Tensor:
-            alpha: Tensor = self.network(**dict(zip(names, values, strict=True))).alpha
-            return alpha
+        def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
+            return tuple(taken(self.network(**dict(zip(names, values, strict=True)))).values())
 
     values = tuple(inputs.values())
     compiled = compile_openvino(Traced(), values, precision, getattr(network, "exact", ()))

@@ -52,7 +52,8 @@ def networks(
     Options with commas are crossed with one another and with the networks. Every variant is warmed up, then they are
     timed in turn (as many together as 2 GiB hold the weights of), so that the ratios (to the first row) are fair on a
     busy machine too. Times are the median of one forward pass with its interquartile range; of slow networks, of fewer
-    passes than --runs, down to 3. Weights are random, since speed does not depend on them.
+    passes than --runs, down to 3. Weights are random, since speed does not depend on them. OpenVINO computes what
+    inference takes from it: of `realtime` slope and intercept, which become alpha at the photo's own size.
 
     Exit status: 0 all done, 1 some variants failed, 2 wrong use, 130 interrupted.
 

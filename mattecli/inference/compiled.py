@@ -63,7 +63,7 @@ class OpenVino:
         start = [torch.zeros_like(tensor, memory_format=torch.contiguous_format) for tensor in first.state or ()]
         exact = getattr(self._network, "exact", ())
         model = compile_openvino(traced, (*inputs, *start), self._precision, exact)
-        return _Ready(model.create_infer_request(), tuple(_maps(first)), tuple(zeros.numpy() for zeros in start))
+        return _Ready(model.create_infer_request(), tuple(taken(first)), tuple(zeros.numpy() for zeros in start))
 
 
 class _Ready:
@@ -94,10 +94,10 @@ class _Traced(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         prediction = self.predict(*inputs)
-        return (*_maps(prediction).values(), *(prediction.state or ()))
+        return (*taken(prediction).values(), *(prediction.state or ()))
 
 
-def _maps(prediction: Prediction) -> dict[str, Tensor]:
+def taken(prediction: Prediction) -> dict[str, Tensor]:
     """Slope and intercept; alpha only for networks without them, since it follows from them at less cost."""
     guides = {name: plane for name, plane in prediction.maps.items() if name in ("slope", "intercept")}
     return guides or {"alpha": prediction.alpha}
