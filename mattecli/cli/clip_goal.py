@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mattecli.errors import InputError, UsageError
+from mattecli.cli.console import check_stdout
+from mattecli.errors import UsageError
 
 if TYPE_CHECKING:
     from mattecli.inference.clips import Summary
@@ -60,10 +60,8 @@ def checked_goal(source: str, out: str | None, kind: Kind, codec: str, given: li
         usual = (".mov",) if kind == "cutout" else (Path(source).suffix.lower(), *KEPT)
         suffix = next((one for one in usual if one in fitting and one in (*KEPT, ".mov")), fitting[0])
         out = str(naming.beside(source, kind.replace("side-by-side", "beside"), suffix))
-    if out == STDOUT and sys.__stdout__ is None:
-        raise InputError("stdout is closed; name a file with -o, or redirect stdout.")
-    if out == STDOUT and sys.stdout.isatty():
-        raise UsageError("This would print a clip to the terminal; name a file with -o, or send it to a player.")
+    if out == STDOUT:
+        check_stdout("a clip")
     if out != STDOUT and not camera_device(out)[0]:
         naming.check_goal(Path(out), given, overwrite)
     return out

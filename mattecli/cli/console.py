@@ -24,7 +24,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from mattecli.errors import MatteError, reason
+from mattecli.errors import InputError, MatteError, UsageError, reason
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -132,6 +132,14 @@ def print_table(table: Table) -> None:
     if not output.is_terminal:
         output.width = WIDTH_OF_FILES
     output.print(table)
+
+
+def check_stdout(what: str) -> None:
+    """Raises InputError where stdout is closed, UsageError where it is a terminal: `what` can't be written there."""
+    if sys.__stdout__ is None:
+        raise InputError("stdout is closed; name a file with -o, or redirect stdout.")
+    if sys.stdout.isatty():
+        raise UsageError(f"This would print {what} to the terminal; name a file with -o, or redirect stdout.")
 
 
 def emit_json(record: Mapping[str, Any], to_stderr: bool = False) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mattecli.cli.console import complain, emit_json, progress, say
+from mattecli.cli.console import check_stdout, complain, emit_json, progress, say
 from mattecli.cli.options import Align, Device, Mask, Precision, Size, Trimap, Weights, tell_licence
 from mattecli.errors import InputError, UsageError
 
@@ -161,10 +160,8 @@ def matte(
     if not jobs:
         return
     data_on_stdout = any(job.target is None for job in jobs)
-    if data_on_stdout and sys.__stdout__ is None:
-        raise InputError("stdout is closed; name a file with -o, or redirect stdout.")
-    if data_on_stdout and sys.stdout.isatty():
-        raise UsageError("This would print a picture to the terminal; name a file with -o, or redirect stdout.")
+    if data_on_stdout:
+        check_stdout("a picture")
 
     from mattecli.inference.devices import describe
     from mattecli.inference.guidance import photos, plate

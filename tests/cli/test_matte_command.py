@@ -83,8 +83,9 @@ def test_stdin_to_stdout(folder):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell that closes stdout")
-def test_a_closed_stdout_is_said(folder):
-    command = f"exec '{sys.executable}' -m mattecli matte photos/b.png -o - >&-"
+@pytest.mark.parametrize("command", ["matte photos/b.png", "video photos/b.png"])
+def test_a_closed_stdout_is_said(folder, command):
+    command = f"exec '{sys.executable}' -m mattecli {command} -o - >&-"
     done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1 and "stdout is closed" in done.stderr and "Traceback" not in done.stderr
 
