@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from mattecli.errors import UsageError
-from mattecli.mixing import augment, labels, scene
+from mattecli.mixing import augment, labels, objects, scene
 from mattecli.mixing.augment import Damage, Matrix
 from mattecli.mixing.batch import Batch, Label
 from mattecli.mixing.scene import Layer, Shot, Stage
@@ -144,6 +144,7 @@ class Mixture:
         if picture.alpha is not None and (self._layered or source.kind == "rgba" or rng.random() < source.composed):
             shots, label = self._composed(picture, stage)
         else:
+            picture = self._with_object(picture, stage.rng, in_place=True)
             shots, label = scene.in_place(picture, self._view(picture, stage, phase), stage), picture.label
         damage = Damage.draw(rng)
         if stage.frames > 1 and damage.noise is None:  # what makes alphas flicker
@@ -161,6 +162,8 @@ class Mixture:
         for number in range(3):
             box = _box(picture)
             if box is not None and picture.alpha is not None:
+                picture = self._with_object(picture, stage.rng)
+                box = _box(picture) or box
                 size = (picture.rgb.shape[0], picture.rgb.shape[1])
                 matrix = augment.placement(size, stage.canvas, box, stage.rng, self.data.tilt)
                 layers.append(scene.layer(picture, matrix, stage))
@@ -187,7 +190,21 @@ class Mixture:
         if hide is not None:
             seen = augment.warp((hide * 255).astype(np.uint8), matrix, canvas)
             rgb = augment.paint_out(rgb, np.asarray(cv2.dilate(seen, np.ones((5, 5), np.uint8)), dtype=np.float32))
+        if self.data.objects and rng.random() < self.data.objects:
+            rgb = objects.standing(rgb, self._texture(rng), rng)
         return augment.relight(augment.defocus(rgb, rng), rng)
+
+    def _with_object(self, picture: Picture, rng: np.random.Generator, in_place: bool = False) -> Picture:
+        """Perhaps something rendered before the subject; in its own photo as often something behind it."""
+        if not self.data.objects or picture.alpha is None or rng.random() >= self.data.objects:
+            return picture
+        if in_place and picture.foreground is not None and rng.random() < 0.5:
+            return objects.behind(picture, self._texture(rng), rng)
+        return objects.held(picture, self._texture(rng), rng)
+
+    def _texture(self, rng: np.random.Generator) -> Pixels:
+        _, choices = self._scenery[rng.choice(len(self._scenery), p=_shares([s.scenery for s, _ in self._scenery]))]
+        return self._read(choices[rng.integers(len(choices))]).rgb
 
     def _read(self, item: Item) -> Picture:
         """Decoded, from memory if it was used lately."""

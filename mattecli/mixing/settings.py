@@ -44,6 +44,9 @@ class DataSettings:
     """Standard deviation of the camera's roll in degrees."""
     turned: float = 0.0
     """Share of the samples that are turned by a right angle, as photos are whose camera said nothing."""
+    objects: float = 0.0
+    """Share of the subjects with a rendered thing before them, which is then theirs, or (every other time, in their own
+    photo) behind them; and of the backgrounds in which such things stand. See `mixing.objects`."""
     clips: float = 1.0
     """Share of the batches that are clips, in phases with more than one frame."""
     motion: tuple[float, float] = (1.0, 1.0)
@@ -84,8 +87,9 @@ def data_settings(table: dict[str, Any]) -> DataSettings:
         if len(table["motion"]) != 2 or table["motion"][0] > table["motion"][1]:
             raise UsageError(f"data: 'motion' should be the slowest and the fastest, not {list(table['motion'])!r}.")
     settings: DataSettings = _build(DataSettings, {**table, "sources": sources, "phases": phases}, "data")
-    if not 0 <= settings.turned <= 1:
-        raise UsageError(f"data: turned {settings.turned} is a share: it lies in [0, 1].")
+    for key in ("turned", "objects"):
+        if not 0 <= getattr(settings, key) <= 1:
+            raise UsageError(f"data: {key} {getattr(settings, key)} is a share: it lies in [0, 1].")
     if not any(s.weight > 0 for s in sources):
         raise UsageError("The recipe's [data] has no source with a weight above 0.")
     return settings

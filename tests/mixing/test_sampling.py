@@ -147,6 +147,7 @@ def test_a_wrong_table_is_named(data, change, word):
         ({"phases": [{"until": 1, "size": 64, "batch": 0}]}, "batch"),
         ({"phases": [{"until": 1, "size": 64, "batch": 1, "closeup": 3.0}]}, "closeup"),
         ({"turned": 1.5}, "turned"),
+        ({"objects": -0.1}, "objects"),
         ({"aspects": [0]}, "aspects"),
         ({"motion": [0.0, 1.0]}, "motion"),
         ({"motion": [2.0, 1.0]}, "slowest and the fastest"),
@@ -293,3 +294,14 @@ def test_photos_are_turned_by_a_right_angle(data, turned):
         across = batch.image.mean((1, 2)).diff().mean(1)
         steep, flat = (across, down) if turned else (down, across)
         assert (steep.abs() > 5 * flat.abs()).all() and (turned or (steep < 0).all())
+
+
+def test_objects_come_into_samples_only_where_asked_for(data):
+    """Without them the batches are what they were before there were any."""
+    plain, none, some = (
+        Mixture(data_settings(_table() | more), data, 3) for more in ({}, {"objects": 0.0}, {"objects": 1.0})
+    )
+    assert torch.equal(plain.batch(0).image, none.batch(0).image)
+    with_objects = some.batch(0)
+    assert not torch.equal(plain.batch(0).image, with_objects.image)
+    assert with_objects.alpha.shape == plain.batch(0).alpha.shape and with_objects.alpha.max() <= 1
