@@ -79,6 +79,8 @@ class Output:
             window = slice(box[1], box[3]), slice(box[0], box[2])
             rgb, alpha = rgb[window], alpha[window]
         pixels, note = self._pixels(rgb, alpha, photo.icc)
+        if self.kind != "alpha":
+            note = note or photo.note
         if not found:
             note = "no subject found"
         note = note and f"{photo.source}: {note}"

@@ -1,4 +1,4 @@
-"""EXIF, and the few tags and boxes of TIFF and AVIF that OpenCV neither hands out nor writes.
+"""EXIF, and the few tags of TIFF that OpenCV neither hands out nor writes; profiles into JPEG.
 
 EXIF is a small TIFF file: a byte order, then directories (IFDs) of tagged values, some of which point at
 further directories. One reader and one writer of such directories serve both (TIFF 6.0, section 2; CIPA
@@ -11,33 +11,44 @@ from typing import TypeAlias
 
 import numpy as np
 
+from mattecli.media.clips.planes.frame import Colour
+
 Tags: TypeAlias = dict[int, "tuple[int, bytes | Tags]"]
 """Tag -> (type, little-endian value bytes) or (type, the tags of the directory it points at)."""
 
 _ORIENTATION, _THUMBNAIL_OFFSET, _THUMBNAIL_LENGTH = 274, 513, 514
-_SUBFILE, _EXTRA_SAMPLES, _ICC = 254, 338, 34675
-_DIRECTORIES = {34665, 34853, 40965}  # Exif, GPS, Interoperability
+_SUBFILE, _PHOTOMETRIC, _EXTRA_SAMPLES, _ICC = 254, 262, 338, 34675
+_EXIF, _INTEROPERABILITY, _COLOUR_SPACE, _INDEX = 34665, 40965, 0xA001, 1
+_DIRECTORIES = {_EXIF, 34853, _INTEROPERABILITY}  # and GPS
 # what describes the photo, against what describes the file's own layout:
 # description, make, model, resolution (3), software, date, artist, computer, copyright, Exif, GPS
 _DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432, 34665, 34853}
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _WORDS = {5: 4, 10: 4}  # a rational is two words
+_BIG = 43
+"""What says BigTIFF, whose counts and offsets have 64 bits."""
 _JPEG_PART = 65519
 _UNSIGNED_LONG, _SHORT, _UNDEFINED = 4, 3, 7
-_ERRORS = (struct.error, ValueError, KeyError, IndexError, RecursionError)
+_ERRORS = (struct.error, ValueError, KeyError, IndexError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
 class Container:
-    """What a TIFF or AVIF file says beside its pixels. `orientation` as in EXIF (1..8), 0 where nothing is
-    said.
-    """
+    """What a file says beside its pixels. `orientation` as in EXIF (1..8), 0 where nothing is said."""
 
     icc: bytes | None = None
     exif: bytes | None = None
+    hdr: Colour | None = None
+    """What the numbers of R′G′B′ stand for, where that is PQ or HLG."""
+    top: int = 0
+    """The largest number of a channel, where that isn't all ones; 0 where nothing is said."""
     orientation: int = 0
     associated: bool = False
     """The colours come multiplied by alpha."""
+    inverted: bool = False
+    """Black is the largest number."""
+    lab: bool = False
+    """Stored as CIELAB, which libtiff turns into RGB as an old screen would show it."""
     preview: bool = False
     """The pixels are a small preview, as in the first directory of many cameras' raw files."""
 
@@ -88,7 +99,10 @@ def read_tiff(data: bytes, bit_depth: int) -> Container:
     # libtiff multiplies 8-bit straight (2) colours on reading; associated (1) are stored multiplied
     associated = kind == 1 or (kind == 2 and bit_depth == 8)
     preview = bool((_bytes(tags.get(_SUBFILE)) or b"\0")[0] & 1)
-    return Container(icc, _block(described) if described else None, associated=associated, preview=preview)
+    model = _bytes(tags.get(_PHOTOMETRIC))
+    inverted = bit_depth == 16 and model == b"\0\0"  # with 8 bits libtiff does it
+    exif = _block(described) if described else None
+    return Container(icc, exif, associated=associated, inverted=inverted, lab=model == b"\x08\0", preview=preview)
 
 
 def write_tiff(data: bytes, icc: bytes | None, exif: bytes | None, *, alpha: bool) -> bytes:
@@ -127,67 +141,52 @@ def write_jpeg_profile(data: bytes, icc: bytes) -> bytes:
     return data[:at] + b"".join(segments) + data[at:]
 
 
-def read_avif(data: bytes) -> Container:
-    """ICC profile and orientation from the item properties (`colr`, `irot`, `imir`; ISO/IEC 23008-12, section
-    6.5).
+def is_adobe_rgb(exif: bytes) -> bool:
+    """Whether an EXIF block says so: an option file of DCF (CIPA DC-009), or a colour space of 2, which is no standard
+    but is written.
     """
     try:
-        meta = _boxes(data, 0, len(data))[b"meta"][0]
-        properties = _boxes(data, meta[0] + 4, meta[1])[b"iprp"][0]
-        boxes = _boxes(data, *_boxes(data, *properties)[b"ipco"][0])
+        order, offset = _header(exif)
+        camera = _inside(_read(exif, order, offset), _EXIF)
     except _ERRORS:
-        return Container()
-    profiles = [data[a + 4 : b] for a, b in boxes.get(b"colr", []) if data[a : a + 4] in (b"prof", b"rICC")]
-    turns = data[boxes[b"irot"][0][0]] & 3 if b"irot" in boxes else 0
-    mirror = data[boxes[b"imir"][0][0]] & 1 if b"imir" in boxes else None
-    # counter-clockwise quarter turns, then top-bottom (0) or left-right (1) exchanged, as EXIF numbers them
-    orientation = {None: (1, 8, 3, 6), 0: (4, 5, 2, 7), 1: (2, 7, 4, 5)}[mirror][turns]
-    said = b"irot" in boxes or b"imir" in boxes
-    return Container(icc=profiles[0] if profiles else None, orientation=orientation if said else 0)
-
-
-def _boxes(data: bytes, start: int, end: int) -> dict[bytes, list[tuple[int, int]]]:
-    found: dict[bytes, list[tuple[int, int]]] = {}
-    while start + 8 <= end:
-        size, name = struct.unpack_from(">I4s", data, start)
-        head = 8
-        if size == 1:
-            (size,) = struct.unpack_from(">Q", data, start + 8)
-            head = 16
-        stop = start + size if size else end
-        if stop < start + head or stop > end:
-            raise ValueError("a box that leaves its parent")
-        found.setdefault(name, []).append((start + head, stop))
-        start = stop
-    return found
+        return False
+    space = _bytes(camera.get(_COLOUR_SPACE))
+    index = _bytes(_inside(camera, _INTEROPERABILITY).get(_INDEX)) or b""
+    return space == b"\2\0" or (space == b"\xff\xff" and index.startswith(b"R03"))
 
 
 def _header(blob: bytes | bytearray) -> tuple[str, int]:
     order = {b"II": "<", b"MM": ">"}[bytes(blob[:2])]
     magic, offset = struct.unpack_from(order + "HI", blob, 2)
-    if magic != 42:
+    if magic == _BIG:
+        (offset,) = struct.unpack_from(order + "Q", blob, 8)
+    elif magic != 42:
         raise ValueError("not a TIFF header")
     return order, offset
 
 
 def _places(blob: bytes | bytearray, order: str, offset: int) -> tuple[list[tuple[int, int, int, int]], int]:
     """(tag, type, place, length in bytes) of each value, and the place of the link to the next directory."""
-    (count,) = struct.unpack_from(order + "H", blob, offset)
+    big = _BIG in blob[2:4]
+    (count,) = struct.unpack_from(order + ("Q" if big else "H"), blob, offset)
+    first, step, inline = (offset + 8, 20, 8) if big else (offset + 2, 12, 4)
     places = []
-    for at in range(offset + 2, offset + 2 + 12 * count, 12):
-        tag, kind, number = struct.unpack_from(order + "HHI", blob, at)
+    for at in range(first, first + step * count, step):
+        tag, kind, number = struct.unpack_from(order + ("HHQ" if big else "HHI"), blob, at)
         size = _SIZES.get(kind, 0) * number
-        place = at + 8 if size <= 4 else struct.unpack_from(order + "I", blob, at + 8)[0]
+        place = at + step - inline
+        if size > inline:
+            (place,) = struct.unpack_from(order + ("Q" if big else "I"), blob, place)
         if size and place + size <= len(blob):
             places.append((tag, kind, place, size))
-    return places, offset + 2 + 12 * count
+    return places, first + step * count
 
 
 def _read(blob: bytes, order: str, offset: int, depth: int = 0) -> Tags:
     tags: Tags = {}
     for tag, kind, place, size in _places(blob, order, offset)[0]:
         if tag in _DIRECTORIES and depth < 3:
-            (inner,) = struct.unpack_from(order + "I", blob, place)
+            (inner,) = struct.unpack_from(order + ("Q" if size == 8 else "I"), blob, place)
             tags[tag] = (_UNSIGNED_LONG, _read(blob, order, inner, depth + 1))
             continue
         word = _WORDS.get(kind, _SIZES[kind])
@@ -220,3 +219,9 @@ def _block(tags: Tags) -> bytes:
 
 def _bytes(value: "tuple[int, bytes | Tags] | None") -> bytes | None:
     return value[1] if value is not None and isinstance(value[1], bytes) else None
+
+
+def _inside(tags: Tags, tag: int) -> Tags:
+    """The directory that `tag` points at, empty where there is none."""
+    value = tags.get(tag, (0, b""))[1]
+    return value if isinstance(value, dict) else {}

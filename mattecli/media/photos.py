@@ -4,8 +4,9 @@ Transparent pixels of a photo are laid over white for the network, and the photo
 estimated one.
 
 In: JPEG, PNG, WebP, TIFF, BMP and PNM, and AVIF, JPEG 2000 and GIF where OpenCV was built with them; 8 or 16 bits a
-channel, whatever the file's suffix says. Grey, palette and CMYK become RGB. Out: JPEG, PNG, WebP, TIFF, BMP and AVIF.
-ICC profiles and EXIF are kept, but for BMP, which has no place for them (`dropped`).
+channel, whatever the file's suffix says. Grey, palette, CMYK and Lab become RGB, and HDR (PQ, HLG) becomes SDR. Out:
+JPEG, PNG, WebP, TIFF, BMP and AVIF. ICC profiles and EXIF are kept, but for BMP, which has no place for them
+(`dropped`).
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mattecli.errors import InputError, UsageError, reason
-from mattecli.media import metadata
+from mattecli.media import containers, metadata, profiles, spaces
 
 Pixels: TypeAlias = npt.NDArray[Any]
 """uint8 or uint16."""
@@ -30,12 +31,14 @@ def _built(suffixes: tuple[str, ...]) -> frozenset[str]:
 
 WRITABLE: frozenset[str] = _built((".avif",)) | {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
 """Suffixes that `encode` writes, in lower case."""
-READABLE: frozenset[str] = WRITABLE | {".jpe", ".jfif", ".dib", ".ppm", ".pgm", ".pbm", ".pnm"} | _built((".jp2",))
+READABLE: frozenset[str] = WRITABLE | {".jpe", ".jfif", ".mpo", ".apng", ".dib", ".ppm", ".pgm", ".pbm", ".pnm"}
+READABLE |= _built((".ras", ".sr")) | ({".jp2", ".j2k", ".jpx"} if _built((".jp2",)) else set())
 """Suffixes of still pictures, in lower case."""
 PHOTOS: frozenset[str] = READABLE | _built((".gif",))
 """What a folder is searched for: of an animation the first picture, as of any file that is named."""
 UNREADABLE: frozenset[str] = frozenset(
-    {".heic", ".heif", ".jxl", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"}
+    {".heic", ".heif", ".hif", ".jxl", ".psd", ".xcf", ".tga", ".pam", ".exr", ".hdr", ".pic", ".pfm"}
+    | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw", ".x3f"}
 )
 """Suffixes of photos that other programs read, in lower case."""
 
@@ -56,9 +59,11 @@ class Photo:
 
     rgb: [H, W, 3] uint8 or uint16, full range, RGB, display-referred; transparent pixels laid over white.
     alpha: [H, W] of the same type, the file's own alpha; None where there is none or all is opaque.
-    icc: the profile of `rgb`, None where there is none or it isn't one for RGB.
+    icc: the profile of `rgb`, None where that counts as sRGB. It is the file's own, or made of what the file says
+        otherwise: of a profile for grey, of H.273 codes in PNG and AVIF, of PNG's gamma, of EXIF's Adobe RGB.
     exif: the EXIF block without its `Exif\\0\\0` prefix, with orientation 1 and without thumbnail.
     source: what messages call the photo.
+    note: what became of colours that no profile for RGB can tell, in words.
     """
 
     rgb: Pixels
@@ -66,6 +71,7 @@ class Photo:
     icc: bytes | None
     exif: bytes | None
     source: str
+    note: str | None = None
 
 
 def read_photo(source: Path | bytes, name: str = "") -> Photo:
@@ -80,24 +86,17 @@ def read_photo(source: Path | bytes, name: str = "") -> Photo:
     if not data:
         raise InputError(f"{name} is empty.")
     pixels, icc, exif = _decode(data, name)
-    depth = pixels.dtype.itemsize * 8
-    extra = metadata.Container()
-    if data[:4] in (b"II*\0", b"MM\0*"):
-        extra = metadata.read_tiff(data, depth)
-    elif data[:4] in (b"II+\0", b"MM\0+"):  # BigTIFF: its tags aren't read; libtiff multiplies 8-bit colours here too
-        extra = metadata.Container(associated=depth == 8)
-    elif data[4:12] in (b"ftypavif", b"ftypavis"):
-        extra = metadata.read_avif(data)
+    extra = containers.read(data, pixels.dtype.itemsize * 8)
     if extra.preview:
         raise InputError(f"{name} is a raw photo, of which only the preview can be read; develop it to TIFF or JPEG.")
     exif = exif or extra.exif
     orientation, exif = metadata.upright(exif) if exif else (1, None)
-    pixels = _turn(pixels, extra.orientation or orientation)
-    rgb, alpha = _split(pixels, associated=extra.associated)
     icc = icc or extra.icc
-    if icc and icc[16:20] != b"RGB ":
-        icc = None
-    return Photo(rgb, alpha, icc, exif, name)
+    if not icc and not extra.hdr and exif and metadata.is_adobe_rgb(exif):
+        icc = spaces.profile(spaces.ADOBE_RGB)
+    pixels, icc, note = _settle(_full_range(pixels, extra), icc, extra, data)
+    rgb, alpha = _split(_turn(pixels, extra.orientation or orientation), associated=extra.associated)
+    return Photo(rgb, alpha, icc, exif, name, note)
 
 
 def check_suffix(suffix: str, *, alpha: bool, bit_depth: int) -> None:
@@ -188,7 +187,7 @@ def _decode(data: bytes, name: str) -> tuple[Pixels, bytes | None, bytes | None]
         decoded = None
     except MemoryError as error:
         raise InputError(f"{name} is too large for the memory of this machine.") from error
-    if decoded is None or decoded.size == 0:
+    if decoded is None or decoded.size == 0 or data.startswith(b"P7"):  # of PAM OpenCV exchanges red and blue
         raise InputError(_why_not(data, name))
     if decoded.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{name} holds {decoded.dtype} values; convert it to 8 or 16 bits a channel.")
@@ -211,6 +210,40 @@ def _why_not(data: bytes, name: str) -> str:
     optional = {".avif": "AVIF", ".jp2": "JPEG 2000", ".gif": "GIF"}
     known = ", ".join(["JPEG", "PNG", "WebP", "TIFF", "BMP", "PNM", *(optional[s] for s in optional if s in PHOTOS)])
     return f"{name} is not a photo in a known format ({known})."
+
+
+def _full_range(pixels: Pixels, extra: metadata.Container) -> Pixels:
+    """Pixels of which all ones are white."""
+    white = int(np.iinfo(pixels.dtype).max)
+    if extra.inverted:
+        pixels = white - pixels
+    if not 0 < extra.top < white:
+        return pixels
+    levels = np.rint(np.linspace(0, white, extra.top + 1)).astype(pixels.dtype)
+    return np.take(levels, pixels, mode="clip")
+
+
+def _settle(
+    pixels: Pixels, icc: bytes | None, extra: metadata.Container, data: bytes
+) -> tuple[Pixels, bytes | None, str | None]:
+    """Pixels in a space that a profile for RGB tells, that profile, and what couldn't be kept."""
+    if extra.hdr:
+        pixels = pixels if pixels.ndim == 3 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+        pixels[..., 2::-1] = profiles.to_sdr(pixels[..., 2::-1], extra.hdr)
+        return pixels, None, "its HDR colours were tone-mapped to SDR."
+    kind = icc[16:20] if icc else b""
+    if (extra.lab or kind == b"CMYK") and pixels.ndim == 3:
+        try:
+            found = profiles.of_lab_or_cmyk(data, icc)
+        except InputError as error:
+            return pixels, None, f"its {'Lab' if extra.lab else 'CMYK'} colours are only roughly right: {error}"
+        if found is not None and found.shape[:2] == pixels.shape[:2]:
+            pixels[..., 2::-1] = found
+        return pixels, None, None
+    if icc and kind == b"GRAY" and (pixels.ndim == 2 or np.ptp(pixels[..., :3], axis=2).max() == 0):
+        icc = spaces.of_grey(icc)
+        return pixels, icc, None if icc else "its grey levels are taken for sRGB's, since its profile has no curve."
+    return pixels, icc if kind == b"RGB " else None, None
 
 
 def _turn(pixels: Pixels, orientation: int) -> Pixels:

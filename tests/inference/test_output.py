@@ -1,5 +1,7 @@
 """Cutouts, composites and crops, where the alpha, the foreground and the background are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -92,6 +94,12 @@ def test_no_subject_is_said(kind):
     assert "no subject" in found.note
     assert found.box is None
     assert found.pixels.shape[:2] == (40, 60)
+
+
+@pytest.mark.parametrize(("kind", "said"), [("alpha", None), ("cutout", "photo.jpg: its colours are odd.")])
+def test_what_became_of_the_colours_is_said_of_colours(kind, said):
+    odd = replace(photo(disc()), note="its colours are odd.")
+    assert Output(kind).render(odd, disc()).note == said
 
 
 def test_a_speck_is_no_subject():

@@ -13,9 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mattecli.errors import InputError, UsageError
-from mattecli.media import metadata
+from mattecli.media import containers, metadata
 from mattecli.media.photos import PHOTOS, READABLE, WRITABLE, check_suffix, dropped, encode, read_photo
 
+CONTAINERS = (
+    b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0",
+    b"\0\0\0\x1cftypavif",
+    b"\x89PNG\r\n\x1a\n",
+    b"\0\0\0\x0cjP  \r\n\x87\n",
+    b"P6 # of\n1 1 ",
+)
 LOSSLESS = (".png", ".tiff", ".tif", ".bmp")
 KEEPS_PROFILE = sorted(WRITABLE - {".bmp"})
 
@@ -200,11 +207,10 @@ def test_thumbnail_is_removed():
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.binary(max_size=80), st.sampled_from([b"", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08"]))
+@given(st.binary(max_size=80), st.sampled_from([b"", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08", *CONTAINERS]))
 def test_damaged_metadata_never_raises(noise, head):
     metadata.upright(head + noise)
-    metadata.read_tiff(head + noise, 8)
-    metadata.read_avif(noise)
+    containers.read(head + noise, 8)
     if head:
         read_photo(encode(picture(4, 4), ".png", exif=head + noise))
 
@@ -347,6 +353,10 @@ def test_reads_what_pillow_writes():
 def test_transparent_big_tiff():
     image = pytest.importorskip("PIL.Image")
     rgba, file = picture(channels=4), io.BytesIO()
-    image.fromarray(rgba).save(file, "TIFF", big_tiff=True)
+    image.fromarray(rgba).save(file, "TIFF", big_tiff=True, icc_profile=profile(), exif=b"Exif\0\0" + exif_block(1))
     assert file.getvalue()[:4] == b"II+\0"
-    assert np.abs(read_photo(file.getvalue()).rgb - over_white(rgba)).max() <= 1
+    photo = read_photo(file.getvalue())
+    assert np.abs(photo.rgb - over_white(rgba)).max() <= 1
+    assert photo.icc == profile()
+    tags = metadata._read(photo.exif, "<", 8)
+    assert tags[271] == (2, b"Acme!\0") and tags[34665][1] == {0x8827: (3, struct.pack("<H", 200))}

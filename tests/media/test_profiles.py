@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from mattecli.errors import InputError
+from mattecli.inference import background
 from mattecli.media import profiles
-from tests.icc import ADOBE_RGB, DISPLAY_P3, PROPHOTO, SRGB
+from tests.icc import ADOBE_RGB, DISPLAY_P3, PROPHOTO, SRGB, assemble
 
 
 def colours(dtype=np.uint8):
@@ -60,3 +61,33 @@ def test_a_damaged_profile_is_refused(broken):
     for pair in ((None, broken), (broken, None)):
         with pytest.raises(InputError, match="LittleCMS"):
             profiles.convert(colours(), *pair)
+
+
+def test_tables_both_ways():
+    there, back = DISPLAY_P3.tables
+    icc = assemble(b"mntrRGB ", {b"A2B0": there, b"B2A0": back})
+    rgb = colours()
+    for found, expected in [
+        (profiles.convert(rgb, icc, None), DISPLAY_P3.to(SRGB, rgb / 255)),
+        (profiles.convert(rgb, None, icc), SRGB.to(DISPLAY_P3, rgb / 255)),
+    ]:
+        assert np.abs(found - 255 * expected).max() < 4
+
+
+def test_tables_of_a_scanner_can_only_be_read():
+    icc = assemble(b"scnrRGB ", {b"A2B0": DISPLAY_P3.tables[0]})
+    assert np.abs(profiles.convert(colours(), icc, None) - 255 * DISPLAY_P3.to(SRGB, colours() / 255)).max() < 4
+    rgb = np.full((2, 2, 3), [200, 100, 50], np.uint8)
+    behind, note = background.parse("200,100,50")(rgb, np.ones((2, 2), np.float32), icc)
+    np.testing.assert_array_equal(behind, rgb)
+    assert "isn't converted" in note and note.endswith("use pictures in sRGB.")
+
+
+def test_without_littlecms(monkeypatch):
+    from PIL import ImageCms, _util
+
+    monkeypatch.setattr(ImageCms, "core", _util.DeferredError.new(ImportError("no _imagingcms")))
+    rgb = np.full((2, 2, 3), [200, 100, 50], np.uint8)
+    behind, note = background.parse("200,100,50")(rgb, np.ones((2, 2), np.float32), DISPLAY_P3.profile)
+    np.testing.assert_array_equal(behind, rgb)
+    assert note.endswith("lacks LittleCMS; `pip install --force-reinstall pillow` brings it.")
