@@ -247,6 +247,10 @@ def test_command_compares_the_zoo(tiny_zoo, monkeypatch):
     assert command("realtime", "--all").exit_code == 2
 
 
+def test_networks_may_be_announced(tiny_zoo):
+    assert "called 'no-such'" in command("networks", "no-such").stderr
+
+
 def test_command_tells_failures(tiny_zoo):
     result = command("realtime", "--size", "32,64", "--device", "cpu", "--precision", "fp32", "--runs", "1")
     assert result.exit_code == 1

@@ -24,7 +24,7 @@ class _Networks(typer.core.TyperGroup):
     """`bench realtime` is short for `bench networks realtime`, and so is `bench` alone."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, args if args[:1] == ["video"] else ["networks", *args])
+        return super().parse_args(ctx, args if args[:1] in (["video"], ["networks"]) else ["networks", *args])
 
 
 app = typer.Typer(cls=_Networks, help="Speed, memory and arithmetic of networks; `bench video`: of clips.")
@@ -34,7 +34,7 @@ app = typer.Typer(cls=_Networks, help="Speed, memory and arithmetic of networks;
 def networks(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MODEL]...", help="Networks of `mattecli models`.", show_default=", ".join(USUAL)),
+        typer.Argument(metavar="MODEL", help="Networks of `mattecli models`.", show_default=", ".join(USUAL)),
     ] = None,
     all_models: Annotated[bool, typer.Option("--all", help="The whole zoo.")] = False,
     size: Annotated[str, typer.Option(metavar="WxH,...", help="What the network sees, in pixels.")] = "512x512",

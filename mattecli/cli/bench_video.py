@@ -18,7 +18,7 @@ ALONE = ("decode", "network", "render", "network, render", "encode")
 def bench_video(
     clip: Annotated[
         str | None,
-        typer.Argument(metavar="[CLIP]", help="What to measure with.", show_default="1080p, a person, made for it"),
+        typer.Argument(metavar="CLIP", help="What to measure with.", show_default="1080p, a person, made for it"),
     ] = None,
     frames: Annotated[int, typer.Option(min=2, metavar="N", help="How many frames of it.")] = 300,
     model: Annotated[str, typer.Option(help="A network of `mattecli models`.")] = "realtime",
@@ -46,9 +46,11 @@ def bench_video(
 
     mattecli bench video clip.mp4 --frames 3000 --json
     """
+    from mattecli import zoo
     from mattecli.benchmark_video import Setting
     from mattecli.benchmark_video import bench_video as measure
 
+    zoo.card(model)  # an unknown network is told before seconds of measuring
     setting = Setting(model, size, device, precision, engine, codec, hwaccel)
     with progress("bench video", None, quiet) as advance:
 

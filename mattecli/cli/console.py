@@ -73,7 +73,7 @@ def guard(command: Callable[P, R]) -> Callable[P, R]:
         except KeyboardInterrupt as error:
             if kwargs.get("debug"):
                 raise
-            complain(str(error) or "interrupted; what is written is whole.")
+            complain(str(error) or "interrupted; no file is half-written.")
             raise typer.Exit(INTERRUPTED) from None
 
     return guarded

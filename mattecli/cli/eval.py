@@ -161,6 +161,12 @@ def _network(
     from mattecli.inference.network import Matter
 
     matter = Matter(model, device, precision, size=size, weights=weights, engine=engine, clip=clips)
+    if matter.spec.needs != "image":
+        command = "video" if clips else "matte"
+        raise UsageError(
+            f"{model} needs a {matter.spec.needs} beside each picture: give it to `mattecli {command}`, "
+            "and measure what that writes with PREDICTIONS and --gt."
+        )
     if not quiet:
         say(f"{model} on {describe(matter)}")
     about: dict[str, object] = {"model": model, "weights": None if weights is None else str(weights), "size": size}

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mattecli.cli.console import check_stdout, complain, emit_json, progress, say
-from mattecli.cli.options import Align, Device, Mask, Precision, Size, Trimap, Weights, tell_licence
-from mattecli.errors import InputError, UsageError
+from mattecli.cli.options import Align, Device, Mask, Precision, Size, Trimap, Weights, not_empty, tell_licence
+from mattecli.errors import UsageError
 
 if TYPE_CHECKING:
     from mattecli.inference.output import Output
@@ -24,7 +24,7 @@ MARGIN = 0.05
 
 def matte(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Photos, folders or globs; - reads one photo from stdin.")
+        list[str], typer.Argument(metavar="INPUT", help="Photos, folders or globs; - reads one photo from stdin.")
     ],
     out: Annotated[
         str | None,
@@ -76,6 +76,7 @@ def matte(
         str | None,
         typer.Option(
             metavar="FILE|FOLDER",
+            callback=not_empty,
             help="The scene without the subject, for networks that need it; a folder has one for each photo.",
         ),
     ] = None,
@@ -150,8 +151,7 @@ def matte(
     jobs, skipped = _plan(inputs, out, kind, format, bit_depth, recursive, overwrite, skip_existing, instances)
     if bg is not None:
         _spare(bg, jobs)
-    if len(jobs) == 1:
-        _must_exist(jobs[0], json)
+    _must_be_possible(jobs, json)
     settings = _output(kind, bg, bit_depth, margin, format, instances, pick)
     if skipped and not quiet:
         say(f"{skipped} skipped: their outputs exist.")
@@ -214,14 +214,17 @@ def _tell_namesakes(jobs: Sequence[Job]) -> None:
         )
 
 
-def _must_exist(job: Job, json: bool) -> None:
-    """InputError where the photo isn't there: with no other to do, that needs no network."""
-    if job.source is None or job.source.exists():
+def _must_be_possible(jobs: Sequence[Job], json: bool) -> None:
+    """Ends the run where no photo can be done, which needs no network to be known."""
+    from mattecli.media.batch import hopeless
+
+    if not jobs or not all(hopeless(job) for job in jobs):
         return
-    message = f"{job.source} does not exist."
-    if json:
-        emit_json(_named(job) | {"error": message}, to_stderr=job.target is None)
-    raise InputError(message)
+    for job in jobs:
+        complain(message := hopeless(job) or "")
+        if json:
+            emit_json(_named(job) | {"error": message}, to_stderr=job.target is None)
+    raise typer.Exit(1)
 
 
 def _plan(
@@ -244,6 +247,7 @@ def _plan(
     if bit_depth not in (8, 16):
         raise UsageError(f"--bit-depth {bit_depth} is neither 8 nor 16.")
     suffix = f".{format.lower().lstrip('.')}"
+    check_suffix(suffix, alpha=False, bit_depth=8)
     jobs = plan(inputs, out, suffix=suffix, recursive=recursive, tag=kind, numbered=numbered)
     for found in {(job.target.suffix.lower() if job.target else "") or suffix for job in jobs}:
         check_suffix(found, alpha=kind == "cutout", bit_depth=bit_depth)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mattecli.zoo.download import Report
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a network, one a line.")]
-Name = Annotated[str, typer.Argument(help="A network of `mattecli models`.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A network of `mattecli models`.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 

@@ -8,6 +8,14 @@ import typer
 from mattecli.cli.console import say
 from mattecli.zoo import cache
 
+
+def not_empty(text: str | None) -> str | None:
+    """For names of files: an empty one, as of a script's unset variable, is not the same as none."""
+    if text == "":
+        raise typer.BadParameter("it is empty; name a file, or leave the option out.")
+    return text
+
+
 Weights = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Weights for it, instead of those that come with it.")
 ]
@@ -24,6 +32,7 @@ Trimap = Annotated[
     str | None,
     typer.Option(
         metavar="FILE|FOLDER|auto",
+        callback=not_empty,
         help="Black background, white foreground, grey unknown, for networks that need it; a folder has one for each "
         "photo, of its name; auto makes it from the default network's matte.",
     ),
@@ -32,6 +41,7 @@ Mask = Annotated[
     str | None,
     typer.Option(
         metavar="FILE|FOLDER",
+        callback=not_empty,
         help="A rough mask, white on the subject: nothing far from it is kept; a folder has one for each photo.",
     ),
 ]

@@ -5,6 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,7 +56,8 @@ def plan(
 
     A named photo that doesn't exist is still a job, since the others can be done, and so is a subfolder that
     may not be read. Raises UsageError before any work: nothing found, one file for several photos, two photos
-    for one file, a target that is one of the sources, several files for stdout or a device.
+    for one file, a target that is one of the sources, several files for stdout or a device, an output folder
+    that is the folder searched (a second run would take the first one's results for photos).
     """
     if "" in (*inputs, output):
         raise UsageError("A name is empty; give a photo, a folder or a pattern, and -o a file or folder.")
@@ -78,18 +80,31 @@ def left_out(inputs: Sequence[str], recursive: bool) -> Counter[str]:
     return Counter(suffix for suffix in suffixes if suffix in UNREADABLE)
 
 
+def hopeless(job: Job) -> str | None:
+    """Why a job can't be done, if that can be known without any work: no photo, or nowhere to write."""
+    if job.source is not None and not job.source.exists():
+        return f"{job.source} does not exist."
+    if job.target is None or _is_special(job.target):
+        return None
+    folder = next(parent for parent in job.target.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        return f"{job.target} can't be written: {folder} is no folder."
+    return None if os.access(folder, os.W_OK | os.X_OK) else f"{job.target} can't be written: {folder} is closed."
+
+
 def existing(jobs: Sequence[Job]) -> dict[Job, Path]:
     """Those that have a file there already, and which: what --skip-existing leaves out, --overwrite allows."""
     folders = {job.target.parent for job in jobs if job.numbered and job.target is not None}
     series = {_unnumbered(path): path for folder in folders for path in sorted(folder.glob("*"), reverse=True)}
     there: dict[Job, Path] = {}
     for job in jobs:
-        if job.target is None or _is_special(job.target):
-            continue
-        if job.numbered and job.target in series:
-            there[job] = series[job.target]
-        elif not job.numbered and job.target.exists():
-            there[job] = job.target
+        with suppress(OSError):  # a name too long for the system is that photo's trouble, when its turn comes
+            if job.target is None or _is_special(job.target):
+                continue
+            if job.numbered and job.target in series:
+                there[job] = series[job.target]
+            elif not job.numbered and job.target.exists():
+                there[job] = job.target
     return there
 
 
@@ -126,15 +141,24 @@ def _find(text: str, recursive: bool, folder: Path | None) -> list[_Found]:
     if path.exists() or not glob.has_magic(text):
         return [_Found(path, Path(path.name), False)]
     fixed = Path(*path.parts[: next(i for i, part in enumerate(path.parts) if glob.has_magic(part))])
-    matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207 (absolute too)
-    photos = [match for match in matches if match.suffix.lower() in PHOTOS and match.is_file()]
-    return [_Found(photo, photo.relative_to(fixed), False) for photo in photos]
+    pattern = path.relative_to(fixed)
+    if pattern.name == "**":
+        pattern /= "*"
+    try:
+        matches = sorted(fixed.glob(str(pattern)))  # unlike glob.glob it follows no link to a folder for **
+    except ValueError as error:
+        raise UsageError(f"{text} is no pattern: ** stands for folders, alone between slashes.") from error
+    hidden = any(part.startswith(".") for part in pattern.parts)
+    below = [match.relative_to(fixed) for match in matches if match.suffix.lower() in PHOTOS and match.is_file()]
+    return [_Found(fixed / one, one, False) for one in below if hidden or not any(p.startswith(".") for p in one.parts)]
 
 
 def _search(root: Path, recursive: bool, folder: Path | None) -> list[_Found]:
     """Photos in a folder, without hidden files, pipes and devices, an output folder inside it, and what an earlier
     run wrote beside them.
     """
+    if folder is not None and folder.resolve() == root.resolve():
+        raise UsageError(f"{root} is input and output; choose another -o, or none to write beside the photos.")
     found: list[_Found] = []
 
     def closed(error: OSError) -> None:

@@ -94,7 +94,8 @@ def test_nothing_to_average_is_still_a_report(folders):
      ["pred", "--gt", "alphas", "--clips", "--trimaps", "alphas"], ["pred", "--gt", "alphas", "--clips", "--per-image"],
      ["pred", "--gt", "alphas", "--clips", "--steady", "none"], ["--data", ".", "--steady", "none"],
      ["pred", "--gt", "nowhere", "--clips"], ["--data", "pred", "--clips"],
-     ["--data", ".", "--model", "no-such"], ["--data", ".", "--data", ".", "--trimaps", "alphas"]],
+     ["--data", ".", "--model", "no-such"], ["--data", ".", "--data", ".", "--trimaps", "alphas"],
+     ["--data", ".", "--model", "closed-form"]],
 )  # fmt: skip
 def test_wrong_use_exits_2(folders, monkeypatch, arguments):
     monkeypatch.chdir(folders)

@@ -137,6 +137,13 @@ def test_one_missing_file_needs_no_network(folder):
     assert json.loads(record) == {"input": "none.jpg", "output": "n.png", "error": "none.jpg does not exist."}
 
 
+def test_nowhere_to_write_is_said_before_work(folder):
+    done = run("photos", "-o", "photos/b.png/out/", "--json")
+    assert done.code == 1 and "realtime" not in done.err
+    assert done.err.count("b.png is no folder") == 2
+    assert [json.loads(line)["input"] for line in done.text.splitlines()] == ["photos/a.jpg", "photos/b.png"]
+
+
 def test_photos_of_one_name_get_a_place_each(folder):
     (folder / "photos/b.jpg").write_bytes((folder / "photos/a.jpg").read_bytes())
     done = run("photos", "-o", "out/")
@@ -172,6 +179,8 @@ def test_what_a_file_has_no_place_for_is_said(folder):
         (["photos/b.png", "-o", "x.png", "--bit-depth", "12"], "neither 8 nor 16"),
         (["photos/b.png", "-o", "x.gif"], "no format"),
         (["photos/b.png", "-o", "out/", "--format", "docx"], "no format"),
+        (["photos/b.png", "-o", "out/", "--format", ""], "no format"),
+        (["photos/b.png", "-o", "out/", "--format", "../png"], "no format"),
         (["photos/b.png", "-o", "x.png", "--output", "composite"], "--bg"),
         (["photos/b.png", "-o", "x.png", "--output", "cutout", "--bg", "white"], "--bg"),
         (["photos/b.png", "-o", "x.png", "--bg", "beech.jpg"], "beech.jpg"),
@@ -188,6 +197,9 @@ def test_what_a_file_has_no_place_for_is_said(folder):
         (["photos/b.png", "-o", "x.png", "--margin", "0.1"], "goes with --crop"),
         (["photos/b.png", "-o", "/dev/null", "--format", "docx"], "no format"),
         (["photos/b.png", "-o", "x.png", "--background", "photos/a.jpg"], "looks at no background plate"),
+        (["photos/b.png", "-o", "x.png", "--background", ""], "it is empty"),
+        (["photos/b.png", "-o", "x.png", "--trimap", ""], "it is empty"),
+        (["photos/b.png", "-o", "x.png", "--mask", ""], "it is empty"),
         (["photos/b.png", "-o", "x.png", "--align"], "give one with --background"),
     ],
 )
@@ -236,7 +248,8 @@ def test_interrupted(folder, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Red, "forward", interrupted)
-    assert run("photos", "-o", "out/").code == 130
+    done = run("photos", "-o", "out/")
+    assert done.code == 130 and "no file is half-written" in done.err
     assert not (folder / "out").exists() or files(folder / "out") == []
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mattecli.errors import UsageError
-from mattecli.media.batch import Job, existing, left_out, numbered, plan
+from mattecli.media.batch import Job, existing, hopeless, left_out, numbered, plan
 from mattecli.media.photos import PHOTOS, WRITABLE
 
 
@@ -70,6 +70,17 @@ def test_patterns(photos):
     assert planned(["odd[1].jpg"], None) == {"odd[1].jpg": "odd[1]_alpha.png"}
 
 
+def test_patterns_follow_links_to_folders_only_by_name(photos):
+    for name in ("round", "again"):  # a way through both as often as one likes
+        Path("in/deep", name).symlink_to("..", target_is_directory=True)
+    assert planned(["in/**"], "out/") == planned(["in"], "out/", recursive=True)
+    assert planned(["in/deep/r*/a.png"], "out/") == {"in/deep/round/a.png": "out/round/a.png"}
+
+
+def test_hidden_photos_are_found_by_those_who_ask(photos):
+    assert planned(["in/.h*"], "out/") == {"in/.hidden.jpg": "out/.hidden.png"}
+
+
 def test_streams(photos):
     assert plan(["-"], None, suffix=".png", recursive=False, tag="alpha") == [Job(None, None)]
     assert plan(["one.jpg"], "-", suffix=".png", recursive=False, tag="alpha") == [Job(Path("one.jpg"), None)]
@@ -94,7 +105,9 @@ def test_one_file(photos):
         (["one.jpg", "in/a.png"], "alpha.png", "give -o a folder"),
         (["one.jpg"], "one.jpg", "overwritten"),
         (["one.jpg"], "./in/../one.jpg", "overwritten"),
-        (["in"], "in", "overwritten"),
+        (["in"], "in", "input and output"),
+        (["in"], "./in/deep/..", "input and output"),
+        (["in/a**.png"], None, "no pattern"),
         (["in/a.png", "in/deep/a.png"], "out", "both write"),
         (["nothing*.jpg"], None, "No photo"),
         ([], None, "No photo"),
@@ -160,6 +173,22 @@ def series(inputs, output, recursive=False):
     return plan(inputs, output, suffix=".png", recursive=recursive, tag="alpha", numbered=True)
 
 
+def test_a_name_too_long_to_look_up_is_no_file_that_exists(photos):
+    Path("one_alpha.png").write_bytes(b"")
+    jobs = [Job(Path("x"), Path("x" * 300)), Job(Path("one.jpg"), Path("one_alpha.png"))]
+    assert existing(jobs) == {jobs[1]: Path("one_alpha.png")}
+
+
+def test_what_no_work_can_bring_about(photos, monkeypatch):
+    assert hopeless(Job(Path("one.jpg"), Path("new/one.png"))) is None
+    assert hopeless(Job(None, None)) is None
+    assert hopeless(Job(Path("gone.jpg"), None)) == "gone.jpg does not exist."
+    assert "one.jpg is no folder" in (hopeless(Job(None, Path("one.jpg/new/one.png"))) or "")
+    monkeypatch.setattr(os, "access", lambda folder, mode: folder != photos / "in")
+    assert "in is closed" in (hopeless(Job(None, Path("in/new/one.png"))) or "")
+    assert hopeless(Job(None, Path("in/deep/one.png"))) is None
+
+
 def test_several_files_a_photo(photos):
     assert series(["one.jpg"], "new/who.webp") == [Job(Path("one.jpg"), Path("new/who.webp"), numbered=True)]
     assert [job.target for job in series(["in"], "out", recursive=True)] == [
@@ -182,7 +211,7 @@ def test_a_series_may_lie_beside_its_photo_but_never_on_another(photos):
     Path("in/a_2.png").write_bytes(b"x")
     assert series(["in/a.png"], "in/")
     with pytest.raises(UsageError, match=r"in/a_2\.png is an input"):
-        series(["in"], "in")
+        series(["in/*"], "in")
     with pytest.raises(UsageError, match="both write"):
         series(["in/a.png", "in/deep/a.png"], "out")
     apart = series(["in/a.png", "in/deep/a.jpg"], "out")
