@@ -92,8 +92,10 @@ class Display:
 
     def done(self, output: str, summary: Summary, sink: Sink) -> None:
         """What became of it; where a run went on, of the file and of this run."""
-        frames, duration = getattr(sink, "whole", None) or (summary.frames, summary.duration)
-        new = frames if summary.interrupted else getattr(sink, "new", frames)
+        frames = new = summary.frames
+        duration = summary.duration
+        if sink.whole:
+            frames, new, duration = sink.whole.frames, sink.whole.new, sink.whole.seconds
         speed = summary.frames / max(summary.seconds, 1e-9)
         shares = {name: seconds / max(summary.seconds, 1e-9) for name, seconds in summary.busy.items()}
         busy = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())

@@ -39,7 +39,7 @@ def ended_by_signals() -> Iterator[None]:
     except KeyboardInterrupt as error:
         if not received:
             raise
-        complain(str(error) or "interrupted; what is written is whole.")
+        complain(str(error) or "interrupted; no file is half-written.")
         raise typer.Exit(128 + received[0]) from None
     except typer.Exit as ending:
         if received and ending.exit_code == INTERRUPTED:

@@ -23,7 +23,7 @@ from mattecli.cli.clip_goal import (
     what_is_left,
 )
 from mattecli.cli.console import INTERRUPTED, complain, patiently
-from mattecli.cli.options import Align, Device, Precision, Size, Weights, tell_licence
+from mattecli.cli.options import Align, Device, Precision, Size, Weights, not_empty, tell_licence
 from mattecli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -86,19 +86,28 @@ def video(
     size: Size = None,
     background: Annotated[
         str | None,
-        typer.Option(metavar="IMAGE|VIDEO", help="The scene without the subject, for networks that need it."),
+        typer.Option(
+            metavar="IMAGE|VIDEO",
+            callback=not_empty,
+            help="The scene without the subject, for networks that need it.",
+        ),
     ] = None,
     align: Align = False,
     trimap: Annotated[
         str | None,
         typer.Option(
             metavar="IMAGE|VIDEO|auto",
+            callback=not_empty,
             help="Black background, white foreground, grey unknown, for networks that need it; auto makes it.",
         ),
     ] = None,
     mask: Annotated[
         str | None,
-        typer.Option(metavar="IMAGE|VIDEO", help="A rough mask, white on the subject: nothing far from it is kept."),
+        typer.Option(
+            metavar="IMAGE|VIDEO",
+            callback=not_empty,
+            help="A rough mask, white on the subject: nothing far from it is kept.",
+        ),
     ] = None,
     pick: Annotated[
         str | None,
@@ -178,7 +187,12 @@ def video(
     if instances:
         raise UsageError("--instances is for photos; of a clip, --pick N keeps one person, with a run for each.")
     to_stdout = STDOUT in (out, source if out is None else None)
-    with ended_by_signals(), Display(json=json, quiet=quiet, data_on_stdout=to_stdout) as display, display.errors():
+    with (
+        ended_by_signals(),
+        Display(json=json, quiet=quiet, data_on_stdout=to_stdout) as display,
+        display.errors(),
+        contextlib.ExitStack() as unused,
+    ):
         kind = output or default_kind(out, bg, codec)
         check_behind(kind, bg)
         given = [text for text in (source, bg, background, trimap, mask) if text]
@@ -199,9 +213,14 @@ def video(
 
         choice = None if pick is None else parse_pick(pick)
         clip = patiently(lambda: open_clip(source, start=since, end=until, hwaccel=hwaccel, rate=rate))
+        unused.callback(clip.close)
         if rate and (clip.container or clip.live):  # numbered pictures have it already
             clip = at_rate(clip, rate)
-        behind = parse(bg) if bg else None
+        renderer = Renderer(kind, clip.format, parse(bg) if bg else None)
+        files = " ".join(identity(str(one)) for one in (source, bg, weights, background, trimap, mask))
+        key = f"{files} {kind} {start} {end} {model} {size} {stateless} {align} {pick}"
+        sink = sink_for(goal, kind, renderer.format, clip, codec, quality, audio, hwaccel, segments, key)
+        unused.callback(sink.abort)
         apart = choice is not None
         matter = Matter(model, device, precision, size=size, weights=weights, engine=engine, clip=True, instances=apart)
         hint = for_frames(
@@ -211,15 +230,12 @@ def video(
         if choice:
             shape = clip.format.height, clip.format.width
             tracker = Tracker(choice, clip.name, shape, segments / "picked.npz" if segments else None)
-        renderer = Renderer(kind, clip.format, behind)
-        files = " ".join(identity(str(one)) for one in (source, bg, weights, background, trimap, mask))
-        key = f"{files} {kind} {start} {end} {model} {size} {stateless} {align} {pick}"
         if not quiet:
             tell_licence(model, weights)
-        sink = sink_for(goal, kind, renderer.format, clip, codec, quality, audio, hwaccel, segments, key)
         display.start(clip, f"{model} on {describe(matter)}", goal, sink)
         steady: Steady = "delay" if stateless else "state"
         leaves_nothing = discard or resume
+        unused.pop_all()
         summary = process(
             clip,
             matter,

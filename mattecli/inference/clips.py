@@ -175,7 +175,7 @@ class _Job:
         self.clip, self.way, self.sink, self.tracker = clip, way, sink, tracker
         self.duration, self.dropped = 0.0, 0
         self.holding = set[str]()
-        known = [self._done_until, *([tracker.known_until] if tracker else [])]
+        known = [sink.done_until, *([tracker.known_until] if tracker else [])]
         stamps = [stamp for stamp in known if stamp is not None]
         self._begin = min(stamps) - round(WARM_UP / clip.time_base) if len(stamps) == len(known) else None
 
@@ -185,12 +185,6 @@ class _Job:
         if self.clip.frames is None or self._begin is None:
             return self.clip.frames
         return max(1, self.clip.frames - max(0, round(self._begin * self.clip.time_base * self.clip.rate)))
-
-    @property
-    def _done_until(self) -> int | None:
-        """The stamp of the last frame that stays, whatever comes; None: there is none."""
-        done_until: int | None = getattr(self.sink, "done_until", None)
-        return done_until
 
     def decode(self, _: Iterator[Any]) -> Generator[_Seen, None, None]:
         self.holding.add("decode")
@@ -218,7 +212,7 @@ class _Job:
                 frame = self.way.finish(answer)
                 self.sink.write(frame)
                 if self.tracker:
-                    self.tracker.written(frame.pts, stays=frame.pts == self._done_until)
+                    self.tracker.written(frame.pts, stays=frame.pts == self.sink.done_until)
                 first = frame.time if first is None else first
                 self.duration = frame.time + float(frame.duration * frame.time_base) - first
                 yield
@@ -229,7 +223,7 @@ class _Job:
         except BaseException as error:
             self.sink.abort()
             if isinstance(error, OSError | FFmpegError) and error.errno != errno.EPIPE:  # who reads it may stop
-                rest = "its whole segments stay" if self._done_until is not None else "nothing is left of it"
+                rest = "its whole segments stay" if self.sink.done_until is not None else "nothing is left of it"
                 raise InputError(f"The output can't be written: {reason(error)}; {rest}.") from error
             raise
         finally:

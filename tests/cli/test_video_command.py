@@ -22,7 +22,7 @@ from mattecli.cli import app, clip_display, console
 from mattecli.cli.clip_display import Display
 from mattecli.cli.console import patiently
 from mattecli.cli.video import _rate, _seconds
-from mattecli.errors import UsageError
+from mattecli.errors import InputError, UsageError
 from mattecli.inference import instances
 from mattecli.inference.pipeline import Progress
 from tests.media.clips.making import make_clip
@@ -201,8 +201,22 @@ def test_wrong_use_is_refused_before_work(folder, monkeypatch, arguments, senten
     before = files(folder)
     done = run(*(argument.format(name=folder.name) for argument in arguments))
     assert done.code == 2, done.err
-    assert sentence in done.err and "Traceback" not in done.err
+    assert sentence in done.err and "Traceback" not in done.err and " on cpu" not in done.err
     assert files(folder) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-o", "x.webm", "--codec", "h264"], ["-o", "x.mp4", "--output", "cutout"], ["--bg", "beech.jpg"]],
+)
+def test_what_is_wrong_is_said_before_a_network_is_fetched(folder, monkeypatch, arguments):
+    def load(*_):
+        raise InputError("No connection.")
+
+    monkeypatch.setattr(zoo, "load", load)
+    done = run("clip.mp4", *arguments)
+    assert done.code == 2 and "No connection" not in done.err
+    assert "No connection" in run("clip.mp4", "-o", "x.mp4").err and files(folder) == ["clip.mp4"]
 
 
 def test_a_virtual_camera(folder, monkeypatch):

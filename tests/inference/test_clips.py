@@ -313,6 +313,8 @@ def test_a_live_clip_drops_frames_but_no_sound(tmp_path):
             self.closed = True
 
     class Last:
+        done_until = None
+
         def __init__(self):
             self.frames, self.ended, self.notes = [], None, ["It has no sound."]
 

@@ -63,6 +63,7 @@ def make_clip(
     aspect: Fraction | None = None,
     alpha: Sequence[Plane] | None = None,
     sound: str = "",
+    timecode: str = "",
     subtitles: Sequence[tuple[int, int, str]] = (),
     metadata: dict[str, str] | None = None,
     chapters: Sequence[tuple[int, int, str]] = (),
@@ -74,7 +75,7 @@ def make_clip(
     deeper or less subsampled one of its family, or with alpha ("yuva444p10le"), whose levels `alpha` gives.
     pts: in `time_base` (else 1/rate). tags: whether the stream says its colour, or which it says instead.
     turn: degrees counter-clockwise, mirrored, flipped, as PyAV's set_display_rotation has it; matrix: the 9 numbers.
-    sound: an encoder's name; a second is `SAMPLES`, each sample its number.
+    timecode: of the first frame. sound: an encoder's name; a second is `SAMPLES`, each sample its number.
     subtitles (in .mkv), chapters: (start ms, end ms, text).
     """
     codec = codec or ("libx264" if path.suffix in (".mp4", ".mov") else "ffv1")
@@ -101,6 +102,8 @@ def make_clip(
             video.set_display_rotation(turn[0], hflip=turn[1], vflip=turn[2])
         if matrix:
             video.set_display_matrix(matrix)
+        if timecode:
+            video.metadata["timecode"] = timecode
         heard: Any = container.add_stream(sound, rate=SAMPLES, layout="mono") if sound else None
         written = _subtitles(path.with_suffix(".srt"), subtitles) if subtitles else None
         template: Any = container.add_stream_from_template(written.streams[0]) if written else None

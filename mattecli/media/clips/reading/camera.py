@@ -50,7 +50,7 @@ class Camera:
     the camera can't be opened or gives no picture.
     """
 
-    live, time_base, decoder, cut_short = True, Fraction(1, 90000), "webcam", False
+    live, time_base, decoder, cut_short, timecode = True, Fraction(1, 90000), "webcam", False, ""
 
     def __init__(self, number: int, size: tuple[int, int] | None = None, *, end: float | None = None) -> None:
         self.name = f"webcam:{number}"

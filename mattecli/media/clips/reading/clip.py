@@ -22,6 +22,7 @@ from mattecli.media.clips.reading.decoding import Decoding
 from mattecli.media.clips.reading.opening import Source, errors_of, find_source
 from mattecli.media.clips.reading.pictures import Pictures
 from mattecli.media.clips.reading.sequence import Sequence
+from mattecli.media.clips.reading.timecode import moved
 from mattecli.media.clips.reading.timing import Part
 
 HARDWARE = ("cuda", "videotoolbox", "d3d11va", "vaapi", "qsv")
@@ -48,7 +49,7 @@ def open_clip(
     source: a path, a pattern of numbered pictures (shot_%04d.png, shot_*.png), "-" for stdin, a URL, or "webcam:N" (or
         "webcam:N@1280x720").
     start, end: seconds from the beginning of the file; the frames in [start, end) are read, and with `start` all is
-        moved so that the first of them is at 0.
+        moved so that the first of them is at 0. A file that begins before 0 is moved to begin there.
     hwaccel: "none", "auto" (a hardware decoder where one answers) or a name of FFmpeg's, such as "cuda", or "cuda:1"
         where there are several.
     passing: hand on the packets of sound, subtitles and data with the frames.
@@ -95,9 +96,10 @@ class Clip:
 
     format, time_base: of its frames. rate: frames a second, on average. frames, duration: how many, and how many
     seconds, are to come; None where unknown. container, video: PyAV's, None for a sequence of pictures. others: the
-    streams whose packets pass. metadata, chapters: the file's, chapters cut and moved like the frames. decoder: words
-    such as "h264, software". trailing: the packets that passed after the last frame. notes: sentences on what isn't as
-    it should be, complete after the last frame; cut_short: whether less was there then than the file says.
+    streams whose packets pass. metadata, chapters: the file's, chapters cut and moved like the frames. timecode: of the
+    first frame, where it isn't the file's; else "". decoder: words such as "h264, software". trailing: the packets that
+    passed after the last frame. notes: sentences on what isn't as it should be, complete after the last frame;
+    cut_short: whether less was there then than the file says.
     """
 
     def __init__(self, reel: Decoding | Sequence, start: float | None, end: float | None, decoder: str) -> None:
@@ -122,6 +124,7 @@ class Clip:
             raise
         self.format, self.notes = self._pictures.format, list(self._pictures.notes)
         self.chapters = list(self._part.cut_chapters(reel.chapters))
+        self.timecode = self._timecode()
 
     def __enter__(self) -> Self:
         return self
@@ -201,6 +204,13 @@ class Clip:
         taken, self._reel.waiting = self._reel.waiting, []
         return self._part.cut(taken)
 
+    def _timecode(self) -> str:
+        if self._part.begin is None or self.video is None or self.video.start_time is None:
+            return ""
+        told = {key.lower(): tag for key, tag in (self.metadata | self.video.metadata).items()}
+        later = (self._part.first - self.video.start_time) * self.time_base
+        return moved(told.get("timecode", ""), round(later * self.rate), self.rate)
+
     def _find_first(self) -> tuple[VideoFrame, int]:
         """The first picture of the part, with its time. Raises InputError where there is none."""
         begin, end, reel = self._part.begin, self._part.end, self._reel
@@ -211,7 +221,9 @@ class Clip:
         if found is None:
             if reel.found:
                 raise InputError(f"{self.name} ends before the part that is to be read.")
-            raise InputError(f"{self.name} has no picture that can be decoded; it is {reel.trouble}.")
+            raise InputError(
+                f"{self.name} has no picture that can be decoded ({reel.codec}); it may be {reel.trouble}."
+            )
         if end is not None and found[1] >= end:
             raise InputError(f"{self.name} has no picture in the part that is to be read.")
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
@@ -19,9 +20,10 @@ from av.video.stream import VideoStream
 
 from mattecli.errors import reason
 from mattecli.media.clips.reading.deinterlacing import Deinterlacer
+from mattecli.media.clips.reading.fragments import is_cut
 from mattecli.media.clips.reading.opening import STILL, Source, best_video, container_crop
 from mattecli.media.clips.reading.orientation import Turn, turn_of
-from mattecli.media.clips.reading.timing import Chunks, Clock, Part
+from mattecli.media.clips.reading.timing import Chunks, Clock, Part, Seams
 
 PASSING = ("audio", "subtitle", "data", "attachment")
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -81,7 +83,7 @@ class Decoding:
             return False
         self._decoder.flush_buffers()
         self._clock.seek()
-        self._packets, self.waiting = self._demux(), []
+        self._packets, self.waiting, self._seams = self._demux(), [], Seams(self.container)
         return True
 
     def pictures(self) -> Iterator[tuple[VideoFrame, int]]:
@@ -123,6 +125,8 @@ class Decoding:
             notes.append(f"What could not be decoded was skipped ({_count(self._failed, 'packet')}).")
         if self._damaged:
             notes.append(f"{_count(self._damaged, 'picture')} came out damaged.")
+        if self._seams.count:
+            notes.append(f"Its times begin anew {_count(self._seams.count, 'time')}; what follows was moved on.")
         if self._clock.mended:
             notes.append(
                 f"{_count(self._clock.mended, 'picture')} had a time before the last one's, and got a later one."
@@ -155,12 +159,14 @@ class Decoding:
         self.seconds = _seconds(self.container.duration, Fraction(1, av.time_base))
         self.seconds = _seconds(video.duration, self.time_base) or self.seconds
         known = video.frames or _number(video, "NUMBER_OF_FRAMES")
+        if len(video.index_entries) > known:  # the header of a fragmented MP4 may speak of its first fragment alone
+            known = 0
         self.rate = _rate(video, known, self.seconds)
         if start is None:  # a raw bitstream
             self.rate = wanted or video.guessed_rate or self.rate
         self.frames = known or (round(self.seconds * self.rate) if self.seconds else None)
         self._clock = Clock(round(1 / self.rate / self.time_base), ordered=self.container.format.name == "avi")
-        self._chunks = Chunks(self.container)
+        self._chunks, self._seams = Chunks(self.container), Seams(self.container)
 
     def _demux(self) -> Iterator[Packet[Any]]:
         packets = self.container.demux(self.video, *self.others)
@@ -175,6 +181,7 @@ class Decoding:
             if packet.stream is self.video and packet.dts is not None:
                 self._last, self._torn = packet.dts, packet.is_corrupt  # less than the index says
             self._chunks.restamp(packet)
+            self._seams.restamp(packet)
             if packet.pts is not None:
                 self._reached = max(self._reached, (packet.pts + (packet.duration or 0)) * packet.time_base)
             if packet.size:  # PyAV's empty last packets mean what the end of this loop means
@@ -209,8 +216,9 @@ class Decoding:
     def _is_short(self) -> bool:
         """Whether less was there than the header says: Matroska's of all streams together, an MP4's of each frame."""
         if "mp4" in self.container.format.name:
-            index = self.video.index_entries
-            return self._torn or (len(index) > 0 and self._last < index[-1].timestamp)
+            index, path = self.video.index_entries, Path(self.container.name.removeprefix("file:"))
+            less = self._torn or (len(index) > 0 and self._last < index[-1].timestamp)
+            return less or (path.is_file() and is_cut(path))
         length = self.container.duration
         if not length or self.container.format.name != "matroska,webm":
             return False

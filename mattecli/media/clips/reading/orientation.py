@@ -26,9 +26,20 @@ class Turn(NamedTuple):
         return plane
 
 
+QUARTERS = (Turn(), Turn(True, flip=True), Turn(mirror=True, flip=True), Turn(True, mirror=True))
+"""By quarters of a turn counter-clockwise."""
+
+
 def turn_of(picture: av.VideoFrame) -> Turn:
-    """From the picture's display matrix, to the nearest of the eight; none without a matrix."""
-    matrix: Any = picture.side_data.get("DISPLAYMATRIX")
+    """From the picture's display matrix, to the nearest of the eight; none without a matrix.
+
+    To the nearest of the four that mirror nothing where there is data beside the picture of a kind that PyAV doesn't
+    know, so that it gives none of it: the EXIF of photos, the views of spatial video.
+    """
+    try:
+        matrix: Any = picture.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        return QUARTERS[round(picture.rotation / 90) % 4]
     if matrix is None:
         return Turn()
     # Row vectors: x' = a x + c y, y' = b x + d y.

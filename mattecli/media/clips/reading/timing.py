@@ -72,6 +72,41 @@ class Chunks:
             packet.pts = packet.dts = round(packet.dts * ticks)
 
 
+class Seams:
+    """Stamps of recordings that were joined byte by byte in one MPEG-TS or MPEG-PS, where each begins anew.
+
+    Whatever comes behind such a seam is moved to begin where the longest stream before it ended, all streams alike, so
+    that sound stays with its picture. `count` says how many there were. Other files keep their times.
+    """
+
+    def __init__(self, container: InputContainer) -> None:
+        self._joined = container.format.name in ("mpegts", "mpeg")
+        self._shifts = [Fraction(0)]
+        self._passed: dict[int, int] = {}
+        self._last: dict[int, Fraction] = {}
+        self._due = Fraction(0)
+
+    @property
+    def count(self) -> int:
+        return len(self._shifts) - 1
+
+    def restamp(self, packet: Packet[Any]) -> None:
+        if not self._joined or packet.dts is None:
+            return
+        stream, time = packet.stream_index, packet.dts * packet.time_base
+        if time < self._last.get(stream, time):
+            self._passed[stream] = self._passed.get(stream, 0) + 1
+            if self._passed[stream] > self.count:
+                self._shifts.append(self._due - time)
+        self._last[stream] = time
+        shift = self._shifts[self._passed.get(stream, 0)]
+        if packet.stream.type in ("audio", "video"):
+            self._due = max(self._due, time + shift + (packet.duration or 0) * packet.time_base)
+        if ticks := round(shift / packet.time_base):
+            packet.pts = None if packet.pts is None else packet.pts + ticks
+            packet.dts += ticks
+
+
 def _ticks(packet: Packet[Any]) -> Fraction:
     """Of a chunk, where the file's index counts nothing else: by the samples in it, since FFmpeg's are rounded."""
     index, sound = packet.stream.index_entries, packet.stream.codec_context
@@ -86,13 +121,16 @@ def _ticks(packet: Packet[Any]) -> Fraction:
 class Part:
     """The part of a file that is read: `begin` and `end` in ticks of the video, None for all of it.
 
-    With a begin, all is moved so that the video's first frame (`first`, set when it is known) is at 0.
+    With a begin, all is moved so that the video's first frame (`first`, set when it is known) is at 0. Without one, a
+    file whose first frame is before 0 (MPEG-TS whose stamps begin anew in it) is moved so that its `origin` is at 0:
+    players of MP4 show nothing before.
     """
 
     begin: int | None
     end: int | None
     time_base: Fraction
     first: int = 0
+    origin: int = 0
 
     @classmethod
     def between(cls, start: float | None, end: float | None, origin: Fraction, time_base: Fraction) -> Part:
@@ -101,12 +139,14 @@ class Part:
         def tick(seconds: float | None) -> int | None:
             return None if seconds is None else math.ceil((origin + Fraction(seconds)) / time_base - Fraction(1, 2))
 
-        return cls(tick(start), tick(end), time_base)
+        return cls(tick(start), tick(end), time_base, origin=math.floor(origin / time_base))
 
     @property
     def shift(self) -> int:
         """What is taken off every time, in ticks."""
-        return 0 if self.begin is None else self.first
+        if self.begin is not None:
+            return self.first
+        return min(self.origin, self.first) if self.first < 0 else 0
 
     def is_over(self, packet: Packet[Any], later: int = 0) -> bool:
         """Whether `packet` starts `later` seconds or more after the end."""

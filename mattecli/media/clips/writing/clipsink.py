@@ -20,6 +20,8 @@ from mattecli.media.clips.writing.packing import Packer, tag
 class ClipSink:
     """A sink for one container file or stream. With `alone`, the picture only."""
 
+    done_until = whole = None
+
     def __init__(
         self, goal: Goal, suffix: str, made: Encoding, format: Format, clip: Origin, *, sound: bool, alone: bool = False
     ) -> None:

@@ -43,7 +43,7 @@ def _read(container: InputContainer, index: int) -> tuple[list[float], tuple[int
     """
     display: list[float] = []
     light, moving = None, []
-    with suppress(FFmpegError, StopIteration):
+    with suppress(FFmpegError, StopIteration, ValueError):  # the last: there is data of a kind that PyAV doesn't know
         side: Any = next(container.decode(container.streams[index])).side_data  # type: ignore[union-attr]
         if found := side.get("MASTERING_DISPLAY_METADATA"):
             numbers = struct.unpack("22i", bytes(found)[:88])

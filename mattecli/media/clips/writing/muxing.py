@@ -40,6 +40,8 @@ class Origin(Protocol):
     @property
     def chapters(self) -> Sequence[Any]: ...
     @property
+    def timecode(self) -> str: ...
+    @property
     def trailing(self) -> Sequence[Packet[Any]]: ...
 
 
@@ -71,10 +73,14 @@ class Output:
             stream.codec_context.codec_tag = tag
 
     def begin(self, clip: Origin, *, sound: bool, alone: bool = False) -> None:
-        """Takes over metadata, chapters and, unless `alone`, the other streams of the clip, and writes the header."""
-        self._tell(tags(clip.metadata))
+        """Takes over metadata, chapters and, unless `alone`, the other streams of the clip, and writes the header.
+
+        Tags of a track in .mov whose names are domains (Apple's, of the lens) are lost: FFmpeg neither reads nor writes
+        them.
+        """
+        self._tell(_begun(tags(clip.metadata), clip.timecode))
         if clip.video:
-            self.container.streams[0].metadata.update(tags(clip.video.metadata))
+            self.container.streams[0].metadata.update(_begun(tags(clip.video.metadata), clip.timecode))
         if not alone:
             self._passing = Passing(self.container, self._suffix, clip.others, sound=sound)
             self.notes += self._passing.notes
@@ -119,6 +125,11 @@ class Output:
         with suppress(Exception):
             self.container.close()
         self.goal.discard()  # Windows removes no open file
+
+
+def _begun(metadata: dict[str, str], timecode: str) -> dict[str, str]:
+    """Tags with `timecode` for the time code that they tell, unless it is ""."""
+    return {key: timecode if timecode and key.lower() == "timecode" else tag for key, tag in metadata.items()}
 
 
 def _options(suffix: str, time_base: Fraction, *, streamed: bool) -> dict[str, str]:

@@ -30,6 +30,8 @@ class PictureSink:
     `exr.exr`. Timing and sound are lost.
     """
 
+    done_until = whole = None
+
     def __init__(self, path: Path, suffix: str, format: Format, others: Sequence[Stream], *, sound: bool) -> None:
         self.encoder = f"numbered {suffix} pictures"
         self._path, self._suffix, self._format = path, suffix, format

@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from mattecli import atomic
 from mattecli.errors import InputError, UsageError
 from mattecli.media.clips.planes.frame import Format, Frame
-from mattecli.media.clips.reading.timing import Chunks
+from mattecli.media.clips.reading.timing import Chunks, Seams
 from mattecli.media.clips.writing.clipsink import ClipSink
 from mattecli.media.clips.writing.codecs import Encoding
 from mattecli.media.clips.writing.goal import Goal
@@ -30,6 +30,15 @@ SECONDS = 20.0
 """Length of a segment."""
 NAME = re.compile(r"\d{6}_(-?\d+)_(\d+)")
 """Of a whole segment: its number, its last frame's stamp, and how long that frame stays."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """A file that more than one run may have made: its frames, how many of them are new, and its seconds."""
+
+    frames: int
+    new: int
+    seconds: float
 
 
 @dataclasses.dataclass
@@ -43,6 +52,7 @@ class _Again:
     others: Sequence[Stream] = ()
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
     chapters: Sequence[Any] = ()
+    timecode: str = ""
     trailing: Sequence[Packet[Any]] = ()
 
 
@@ -54,8 +64,7 @@ class SegmentSink:
     They are joined without encoding again, with the other streams of the clip, which are read once more for it. An
     `abort` leaves whole segments; a sink opened later for the same folder goes on with them: `done_until` (the stamp of
     the last frame they hold, None where there are none) says up to where frames needn't come again, and such frames are
-    passed over. `new` counts the frames of this run; `whole` has the frames and seconds of the file, once it is
-    closed. Raises UsageError where the folder's segments come from another clip, other settings or another `key`,
+    passed over. Raises UsageError where the folder's segments come from another clip, other settings or another `key`,
     and for what can't be read twice.
     """
 
@@ -76,10 +85,12 @@ class SegmentSink:
         self._path, self._suffix, self._made, self._format = path, suffix, made, format
         Goal(path).discard()  # raises where nothing can be written
         self._folder, self._sound, self._seconds = folder, sound, seconds
-        self._clip = _Again(clip.time_base, clip.rate, metadata=clip.metadata, chapters=clip.chapters)
+        self._clip = _Again(
+            clip.time_base, clip.rate, metadata=clip.metadata, chapters=clip.chapters, timecode=clip.timecode
+        )
         self._segment: ClipSink | None = None
-        self._start = self._last = self._length = self.new = 0
-        self.whole: tuple[int, float] | None = None
+        self._start = self._last = self._length = self._new = 0
+        self.whole: Whole | None = None
         self._source = _Source(clip)
         settings = (self._source, made.encoder, made.options, made.format, clip.time_base, key)
         self._segments = _claim(folder, suffix, "\n".join(map(str, settings)))
@@ -103,7 +114,7 @@ class SegmentSink:
                 self._start = frame.pts
             self._segment.write(dataclasses.replace(frame, passing=[]))
             self._last, self._length = frame.pts, frame.duration
-            self.new += 1
+            self._new += 1
             if (frame.pts + frame.duration - self._start) * frame.time_base >= self._seconds:
                 self._end_segment()
         except OSError:
@@ -164,7 +175,8 @@ class SegmentSink:
             output.discard()
             raise
         whole.replace(self._path)
-        self.whole = frames, float(sum(_stamps(self._segments[-1])) * self._clip.time_base - begin)
+        end = sum(_stamps(self._segments[-1])) * self._clip.time_base
+        self.whole = Whole(frames, self._new, float(end - begin))
         self.notes += output.notes
 
     def _mux(self, output: Output, stream: VideoStream, others: Iterator[Packet[Any]]) -> tuple[Fraction, int]:
@@ -213,13 +225,15 @@ class _Source:
             return
         with av.open(self._name, metadata_errors="replace") as again:
             others = [again.streams[index] for index in self._others]
-            yield again.streams[self._video], others, self._packets(again, others)
+            video = again.streams[self._video]
+            yield video, others, self._packets(again, video, others)
 
-    def _packets(self, again: InputContainer, others: list[Stream]) -> Iterator[Packet[Any]]:
-        chunks = Chunks(again)
-        for packet in again.demux(others) if others else ():
-            if packet.size and packet.dts is not None:
-                chunks.restamp(packet)
+    def _packets(self, again: InputContainer, video: Stream, others: list[Stream]) -> Iterator[Packet[Any]]:
+        chunks, seams = Chunks(again), Seams(again)
+        for packet in again.demux(video, *others) if others else ():
+            chunks.restamp(packet)
+            seams.restamp(packet)
+            if packet.size and packet.dts is not None and packet.stream is not video:
                 yield from self._part.cut([packet]) if self._part else [packet]
 
 

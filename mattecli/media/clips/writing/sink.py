@@ -14,7 +14,7 @@ from mattecli.media.clips.writing.goal import Goal
 from mattecli.media.clips.writing.mastering import mastering
 from mattecli.media.clips.writing.muxing import Origin
 from mattecli.media.clips.writing.picturesink import PictureSink, numbered
-from mattecli.media.clips.writing.segments import SegmentSink
+from mattecli.media.clips.writing.segments import SegmentSink, Whole
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,14 @@ class Sink(Protocol):
     @property
     def notes(self) -> list[str]:
         """A sentence for everything that is not as it was in the clip."""
+
+    @property
+    def done_until(self) -> int | None:
+        """The stamp, in ticks of the clip, of the last frame that an earlier run has written; None: there is none."""
+
+    @property
+    def whole(self) -> Whole | None:
+        """What the file holds, once it is closed, where an earlier run may have written part of it; else None."""
 
     def write(self, frame: Frame) -> None:
         """Raises OSError as the system gave it (a full disk); then nothing is left behind."""

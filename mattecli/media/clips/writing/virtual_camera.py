@@ -23,6 +23,8 @@ class VirtualCamera:
     Raises UsageError without pyvirtualcam and for what a camera can't show, InputError where there is no such device.
     """
 
+    done_until = whole = None
+
     def __init__(self, device: str | None, format: Format, clip: Clip | Camera) -> None:
         if format.alpha:
             raise UsageError("A camera shows no transparency; choose another --output, or a file.")

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from fractions import Fraction
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -119,6 +120,42 @@ def test_avi_whose_sound_has_many_ticks_a_chunk(tmp_path: Path, ticks: float, st
         times = [float(p.pts * p.time_base) for frame in clip for p in frame.passing]
         times += [float(p.pts * p.time_base) for p in clip.trailing]
     assert times == pytest.approx([time - (start or 0) for time in expected if time >= (start or 0)], abs=0.0015)
+
+
+def test_stamps_that_begin_anew_in_the_file_make_no_clip_that_begins_before_zero(tmp_path: Path) -> None:
+    """MPEG-TS counts to 2 ** 33; players of MP4 show no frame before 0."""
+    with av.open(str(tmp_path / "a.ts"), "w", options={"mpegts_copyts": "1"}) as container:
+        video: Any = container.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        video.codec_context.time_base = Fraction(1, 90000)
+        for index in range(8):
+            picture = av.VideoFrame.from_ndarray(rgb_of(index), "rgb24")
+            picture.pts = 2**33 - 18000 + 3600 * index
+            container.mux(video.encode(picture))
+        container.mux(video.encode(None))
+    with av.open(str(tmp_path / "a.ts")) as container:
+        assert container.start_time is not None and container.start_time < 0
+    _, frames = read(tmp_path / "a.ts")
+    assert [frame.pts for frame in frames] == [3600 * index for index in range(8)]
+
+
+def test_recordings_joined_byte_by_byte_follow_each_other(tmp_path: Path) -> None:
+    """Sound, which is longer than the picture here, stays with it on both sides of the seam."""
+    make_clip(tmp_path / "a.ts", codec="libx264", sound="aac")
+    once = (tmp_path / "a.ts").read_bytes()
+    (tmp_path / "b.ts").write_bytes(once + once)
+    clip, alone = read(tmp_path / "a.ts")
+    assert clip.notes == []
+    with open_clip(str(tmp_path / "b.ts")) as both:
+        frames = list(both)
+        heard = [packet for frame in frames for packet in frame.passing] + both.trailing
+        sound = [packet.dts * packet.time_base for packet in heard]
+        assert both.notes == ["Its times begin anew 1 time; what follows was moved on."]
+    assert sound == sorted(set(sound)) and len(sound) % 2 == 0
+    shift = sound[len(sound) // 2] - sound[0]
+    assert shift >= len(alone) / 25
+    times = [frame.pts * frame.time_base for frame in alone]
+    assert [frame.pts * frame.time_base for frame in frames] == [*times, *(time + shift for time in times)]
 
 
 def test_a_bitstream_without_times_gets_them_from_its_rate(tmp_path: Path) -> None:
@@ -395,21 +432,45 @@ def test_a_clip_cut_short_gives_what_is_there_and_says_so(tmp_path: Path) -> Non
     assert any("cut short" in note for note in clip.notes) and clip.cut_short
 
 
-def test_a_fragmented_mp4_cut_short_says_so(tmp_path: Path) -> None:
+FRAGMENTS = {
+    "plain": "frag_keyframe+empty_moov",
+    "first in the header": "frag_keyframe",
+    "indexed in front": "frag_keyframe+delay_moov+dash+global_sidx",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "frames"),
+    [
+        ("plain", "in the data", range(11, 20)),
+        ("plain", "in a header", [10]),
+        ("plain", "in the index behind", [25]),
+        ("first in the header", "in the data", range(11, 20)),
+        ("indexed in front", "between", [10]),
+    ],
+)
+def test_a_fragmented_mp4_cut_short_says_so(tmp_path: Path, kind: str, place: str, frames: Sequence[int]) -> None:
     path = tmp_path / "a.mp4"
-    with av.open(str(path), "w", options={"movflags": "frag_keyframe+empty_moov"}) as container:
+    with av.open(str(path), "w", options={"movflags": FRAGMENTS[kind]}) as container:
         video: Any = container.add_stream("libx264", rate=25, options={"g": "10", "bf": "0"})
         video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
         for index in range(25):
             container.mux(video.encode(av.VideoFrame.from_ndarray(rgb_of(index), "rgb24")))
         container.mux(video.encode(None))
     whole, every = read(path)
-    assert (len(every), whole.notes, whole.cut_short) == (25, [], False)
+    assert (len(every), whole.frames, whole.notes, whole.cut_short) == (25, 25, [], False)
     data = path.read_bytes()
-    second = data.index(b"mdat", data.index(b"mdat") + 4)
-    path.write_bytes(data[: second - 4 + int.from_bytes(data[second - 4 : second], "big") - 20])
-    clip, frames = read(path)
-    assert 10 < len(frames) < 20 and clip.cut_short
+    second = data.index(b"moof", data.index(b"moof") + 4) - 4
+    end = data.index(b"mdat", second)
+    ends = {
+        "in the data": end - 4 + int.from_bytes(data[end - 4 : end], "big") - 20,
+        "in a header": second + 8,
+        "in the index behind": len(data) - 30,
+        "between": second,
+    }
+    path.write_bytes(data[: ends[place]])
+    clip, shown = read(path)
+    assert len(shown) in frames and clip.cut_short == (len(shown) < 25)
     assert not read(path, end=0.1)[0].cut_short
 
 

@@ -10,6 +10,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from mattecli.errors import InputError
 from mattecli.media.clips.planes.colour import to_rgb
@@ -76,6 +77,17 @@ def test_one_picture_is_a_clip_of_one_frame(tmp_path: Path) -> None:
     write(tmp_path, "n{}.png", [5])
     _, frames = read(tmp_path / "n5.png")
     assert shown(frames) == [5]
+
+
+@pytest.mark.parametrize(("orientation", "quarters"), [(1, 0), (3, 2), (6, -1), (8, 1)])
+def test_photos_are_turned_as_their_exif_says(tmp_path: Path, orientation: int, quarters: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = rgb_of(0)
+    Image.fromarray(stored).save(tmp_path / "a_1.jpg", exif=exif, quality=95, subsampling=0)
+    _, (frame,) = read(tmp_path / "a_%d.jpg")
+    found = to_rgb(frame.planes, frame.format).astype(int)
+    assert np.abs(found - np.rot90(stored, quarters)).mean() < 2
 
 
 def test_deep_and_transparent_pictures(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ class Origin:
     others: list = field(default_factory=list)
     metadata: dict = field(default_factory=dict)
     chapters: list = field(default_factory=list)
+    timecode: str = ""
     trailing: list = field(default_factory=list)
 
 

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from mattecli.media.clips.planes.frame import Format
+from mattecli.media.clips.reading.clip import open_clip
 from mattecli.media.clips.writing.sink import Target, open_sink
+from tests.media.clips.making import make_clip
 
 
 @pytest.mark.parametrize(
@@ -205,6 +207,21 @@ def test_a_time_code_stays(tmp_path, input_clip, rewrite, reread, goal):
     found = {key.lower(): value for key, value in after.video.metadata.items()} | after.container.metadata
     assert found["timecode"] == "01:02:03:04"
     assert [stream.type for stream in after.container.streams] == ["video", "audio", "data"][: 2 + (goal != "b.mkv")]
+
+
+@pytest.mark.parametrize("goal", ["b.mov", "b.mp4", "b.mkv"])
+@pytest.mark.parametrize("parts", [False, True])
+def test_a_part_begins_with_the_time_code_of_its_first_frame(tmp_path, reread, goal, parts):
+    path = tmp_path / "a.mov"
+    make_clip(path, timecode="01:02:03:23")
+    with open_clip(str(path), start=0.08) as clip:
+        sink = open_sink(Target(tmp_path / goal), clip.format, clip, segments=tmp_path / "parts" if parts else None)
+        for frame in clip:
+            sink.write(frame)
+        sink.close()
+    after = reread(tmp_path / goal)
+    found = {key.lower(): value for key, value in after.video.metadata.items()} | after.container.metadata
+    assert found["timecode"] == "01:02:04:00"
 
 
 @pytest.mark.parametrize("container", [".mkv", ".mp4"])

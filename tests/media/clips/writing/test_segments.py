@@ -10,6 +10,7 @@ import pytest
 from mattecli.errors import UsageError
 from mattecli.media.clips.planes.frame import Format
 from mattecli.media.clips.reading.clip import open_clip
+from mattecli.media.clips.writing.segments import Whole
 from mattecli.media.clips.writing.sink import Target, open_sink
 from tests.media.clips.making import make_clip, with_ticks
 
@@ -76,7 +77,7 @@ def test_the_next_run_goes_on_behind_whole_segments(tmp_path, origin, frames, re
     for frame in made[3:]:
         sink.write(frame)
     sink.close()
-    assert sink.new == len(LONG) - 5 and sink.whole == (len(LONG), pytest.approx((LONG[-1] + 20) / SECOND, abs=0.01))
+    assert sink.whole == Whole(len(LONG), len(LONG) - 5, pytest.approx((LONG[-1] + 20) / SECOND, abs=0.01))
     assert reread(tmp_path / "a.mp4").times == [Fraction(pts, SECOND) for pts in LONG]
     assert names(tmp_path) == ["a.mp4"]
 
@@ -157,3 +158,17 @@ def test_sound_read_again_has_its_times_in_avi_too(tmp_path, reread):
         sink.close()
     heard = [float(packet.pts * packet.time_base) for packet in reread(tmp_path / "b.mkv").others[1]]
     assert heard == pytest.approx([0.072 * number for number in range(9)], abs=0.001)
+
+
+def test_sound_read_again_follows_the_seams_of_joined_recordings(tmp_path, reread):
+    make_clip(tmp_path / "a.ts", codec="libx264", sound="aac")
+    (tmp_path / "b.ts").write_bytes(2 * (tmp_path / "a.ts").read_bytes())
+    heard = []
+    for segments in (None, tmp_path / "parts"):
+        with open_clip(str(tmp_path / "b.ts")) as clip:
+            sink = open_sink(Target(tmp_path / "b.mkv"), clip.format, clip, segments=segments)
+            for frame in clip:
+                sink.write(frame)
+            sink.close()
+        heard.append([packet.pts for packet in reread(tmp_path / "b.mkv").others[1]])
+    assert heard[0] == heard[1] and len(heard[0]) > 4
