@@ -10,7 +10,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mattecli.cli.console import console, say
-from mattecli.errors import UsageError
+from mattecli.errors import MatteError, UsageError
 
 if TYPE_CHECKING:
     from mattecli.training import Event
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def train(
     recipes: Annotated[
         list[str],
-        typer.Argument(metavar="RECIPE...", help="TOML files, or packaged names; run in order."),
+        typer.Argument(metavar="RECIPE", help="TOML files, or packaged names; run in order."),
     ],
     data: Annotated[Path | None, typer.Option(help="Folder that the recipe's sources lie in.", metavar="DIR")] = None,
     output: Annotated[
@@ -55,10 +55,16 @@ def train(
         raise UsageError("--output names one folder, but there are several recipes: let each name its own.")
     plans = [read_recipe(r, data=data, output=output, device=device, steps=steps) for r in recipes]
     check_recipes(plans, resume=resume)
-    quiet = quiet or os.environ.get("RANK", "0") != "0"
+    leads = os.environ.get("RANK", "0") == "0"
+    quiet = quiet or not leads
     for plan in plans:
         with Display(f"train {plan.model}", plan.optimizer.steps, quiet) as display:
             best = run(plan, display, resume=resume)
+        if leads and not plan.best.exists():
+            raise MatteError(
+                f"{plan.best} was not written, since no validation gave figures: the training diverged; "
+                "try a smaller optimizer.lr."
+            )
         if best and not quiet:
             figures = ", ".join(f"{name} {best[name]:.4f}" for name in ("iou", "mad", "mse"))
             say(f"{plan.best}: {figures} (step {best['step']:.0f})")

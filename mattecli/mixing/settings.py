@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, get_args
 
 from mattecli.errors import UsageError
@@ -87,9 +87,11 @@ def data_settings(table: dict[str, Any]) -> DataSettings:
         if len(table["motion"]) != 2 or table["motion"][0] > table["motion"][1]:
             raise UsageError(f"data: 'motion' should be the slowest and the fastest, not {list(table['motion'])!r}.")
     settings: DataSettings = _build(DataSettings, {**table, "sources": sources, "phases": phases}, "data")
-    for key in ("turned", "objects"):
+    for key in ("turned", "objects", "groups", "clips"):
         if not 0 <= getattr(settings, key) <= 1:
             raise UsageError(f"data: {key} {getattr(settings, key)} is a share: it lies in [0, 1].")
+    if not 0 <= settings.tilt <= 180:
+        raise UsageError(f"data: tilt {settings.tilt} is a standard deviation in degrees, of 0 or more.")
     if not any(s.weight > 0 for s in sources):
         raise UsageError("The recipe's [data] has no source with a weight above 0.")
     return settings
@@ -119,7 +121,7 @@ def _build(kind: type, table: dict[str, Any], where: str) -> Any:
         wanted: tuple[type, ...] = _TYPES.get(types[key], ())
         if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and types[key] != "bool")):
             raise UsageError(f"{where}: '{key}' should be {types[key]}, not {value!r}.")
-    try:
-        return kind(**table)
-    except TypeError as error:
-        raise UsageError(f"{where}: {error}.") from error
+    for f in fields(kind):
+        if f.name not in table and f.default is MISSING:
+            raise UsageError(f"{where}: '{f.name}' is missing.")
+    return kind(**table)

@@ -228,7 +228,8 @@ class Training:
             return
         if self.held is None:
             self.held = validation.hold(self.source.validation())
-        if not self.held:
+        if not self.held:  # nothing to choose by: the last weights are the best
+            self._export(self._averaged()[1], {})
             return
         pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         strips: dict[str, NDArray[np.uint8]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tomllib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -171,8 +172,9 @@ def check_files(recipe: Recipe, promised: Collection[Path] = ()) -> None:
     """Raise `UsageError` unless the recipe's folders and files are there or `promised` by earlier recipes."""
     if not recipe.root.is_dir():
         raise UsageError(f"The data folder {recipe.root} does not exist: name it with --data or data.root.")
-    if recipe.output.is_file():
-        raise UsageError(f"output names {recipe.output}, which is a file: name a folder.")
+    for folder in (recipe.output, *recipe.output.parents):
+        if folder.is_file():
+            raise UsageError(f"output names {recipe.output}, but {folder} is a file: name a folder.")
     if recipe.self_training and not (recipe.root / recipe.self_training / "boxes").is_dir():
         raise UsageError(f"self_training names {recipe.root / recipe.self_training}, which has no folder boxes/.")
     teacher = recipe.blend.teacher if recipe.blend else ""
@@ -275,12 +277,14 @@ def _check_ranges(recipe: Recipe, path: Path) -> None:
         "self_training asks init for its people, so init must be given": bool(recipe.init or not recipe.self_training),
         "soup adds to init, so init must be given": bool(recipe.init or not recipe.soup),
         "encoder starts a fresh network, so init must not be given beside it": not (recipe.encoder and recipe.init),
-        "seed must be 0 or more": recipe.seed >= 0,
+        "seed must lie in [0, 2^63)": 0 <= recipe.seed < 2**63,
         "optimizer.steps must be 0 or more": o.steps >= 0,
-        "optimizer.lr must be above 0": o.lr > 0,
+        "optimizer.lr must be above 0 and finite": 0 < o.lr < math.inf,
         "optimizer.betas must lie in [0, 1)": all(0 <= beta < 1 for beta in o.betas),
         "optimizer.min_lr is a share of lr and must lie in [0, 1]": 0 <= o.min_lr <= 1,
-        "optimizer.weight_decay, warmup and clip must be 0 or more": min(o.weight_decay, o.warmup, o.clip) >= 0,
+        "optimizer.weight_decay, warmup and clip must be 0 or more, and finite": all(
+            0 <= number < math.inf for number in (o.weight_decay, o.warmup, o.clip)
+        ),
         "run.accumulate must be 1 or more": r.accumulate >= 1,
         "run.rounding must be 0 or more": r.rounding >= 0,
         "run.ema must lie in [0, 1)": 0 <= r.ema < 1,

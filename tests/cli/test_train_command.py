@@ -74,6 +74,12 @@ def test_it_trains_what_the_zoo_loads(folder):
     assert [line["step"] for line in steps if line["event"] == "progress"] == [1, 2, 3]
 
 
+def test_a_training_without_weights_has_failed(folder, monkeypatch):
+    monkeypatch.setattr("mattecli.training.train", lambda plan, report, resume: {})
+    result = run(folder / "recipe.toml", "--data", folder / "photos")
+    assert result.exit_code == 1 and "best.safetensors was not written" in result.stderr
+
+
 def test_a_terminal_shows_the_loss_terms_and_a_bar(monkeypatch):
     terminal = Console(file=io.StringIO(), force_terminal=True, width=200)
     monkeypatch.setattr(console, "console", terminal)

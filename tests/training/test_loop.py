@@ -124,6 +124,16 @@ def test_a_poisoned_batch_changes_nothing(tiny, tmp_path: Path) -> None:
     assert "NaN" not in (tmp_path / "run" / "log.jsonl").read_text()
 
 
+def test_without_photos_to_validate_on_the_last_weights_are_kept(tiny, tmp_path: Path) -> None:
+    class Unheld(tiny.Squares):  # type: ignore[name-defined, misc]
+        def validation(self):  # type: ignore[no-untyped-def]
+            return iter(())
+
+    plan = read_recipe(str(tiny.recipe(tmp_path, steps=4, validate_every=0)))
+    training = tiny.train(plan, Unheld())
+    torch.testing.assert_close(load_file(plan.best)["head.bias"], training.ema.network.state_dict()["head.bias"])
+
+
 def test_nothing_but_poison_ends_the_training(tiny, tmp_path: Path) -> None:
     plan = read_recipe(str(tiny.recipe(tmp_path, steps=PATIENCE + 5, validate_every=0)))
     with pytest.raises(MatteError, match=r"optimizer\.lr"):

@@ -65,6 +65,9 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
         ("steps = 10", "", "optimizer.steps is missing"),
         ("steps = 10", "steps = -1", "optimizer.steps must be 0 or more"),
         ("lr = 1", "lr = 0", "optimizer.lr must be above 0"),
+        ("lr = 1", "lr = nan", "optimizer.lr must be above 0 and finite"),
+        ("steps = 10", "steps = 10\nclip = inf", "clip must be 0 or more, and finite"),
+        ('output = "out"', f'output = "out"\nseed = {2**63}', "seed must lie in"),
         ("[0.9, 0.95]", "[0.9]", "a list of 2 numbers"),
         ("[0.9, 0.95]", "[0.9, 1.0]", "betas must lie in"),
         ("workers = 0", "workers = -1", "run.workers"),
@@ -111,7 +114,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         check_files(recipe)
     (tmp_path / "resnet50.pth").touch()
     check_files(dataclasses.replace(recipe, encoder=str(tmp_path / "resnet50.pth")))
-    with pytest.raises(UsageError, match=r"output names .*resnet50\.pth, which is a file"):
+    with pytest.raises(UsageError, match=r"output names .*, but .*resnet50\.pth is a file"):
         check_files(dataclasses.replace(recipe, output=tmp_path / "resnet50.pth"))
 
 
