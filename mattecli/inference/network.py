@@ -20,6 +20,7 @@ from mattecli.inference import tiles
 from mattecli.inference.coarse import Coarse
 from mattecli.inference.compiled import OpenVino, State
 from mattecli.inference.devices import PRECISIONS, resolve_device, resolve_engine, resolve_precision
+from mattecli.inference.ghosts import without_ghosts
 from mattecli.inference.guidance.hints import NOTHING, Hints
 from mattecli.inference.guided import Floats, Picture, resize
 from mattecli.zoo.spec import Prediction, Spec, infer, stays_exact
@@ -103,7 +104,7 @@ class Matter:
         coarse = self.step(resize(rgb, *size), None, hints.at(*size))[0]
         if coarse.linear is None and all(side >= own for side, own in zip(size, rgb.shape[:2], strict=True)):
             return replace(coarse, alpha=resize(coarse.alpha, *rgb.shape[:2]), seen=rgb)
-        return coarse
+        return coarse if coarse.linear is None else without_ghosts(coarse)  # published networks stay what they are
 
     def matte(self, rgb: Picture, hints: Hints = NOTHING) -> Floats:
         """The alpha `HxW` in [0, 1] of `rgb` `HxWx3` (uint8 or uint16), its edges refined at full size.
