@@ -31,9 +31,9 @@ def _picture(soft=1.5, label=Label.MATTE):
 def test_a_solid_fills_a_part_of_its_square_and_has_a_thin_edge(seed, side):
     colours, alpha = objects.solid(side, _texture(), np.random.default_rng(seed))
     assert colours.shape == (*alpha.shape, 3) and colours.min() >= 0 and colours.max() <= 255
-    assert alpha[0, 0] == alpha[0, -1] == alpha[-1, 0] == alpha[-1, -1] == 0
-    assert alpha.max() > 0.5
+    assert alpha.min() >= 0 and alpha.max() <= 1
     if side > 60:
+        assert alpha[0, 0] == alpha[0, -1] == alpha[-1, 0] == alpha[-1, -1] == 0 and alpha.max() > 0.5
         assert ((alpha > 0) & (alpha < 1)).mean() < 0.12
 
 
@@ -69,8 +69,9 @@ def test_a_thing_behind_changes_what_is_not_the_subject(seed):
     after = objects.behind(before, _texture(), np.random.default_rng(seed))
     assert after.alpha is before.alpha and after.foreground is before.foreground
     assert (after.rgb[before.alpha == 255] == before.rgb[before.alpha == 255]).all()
-    seen = before.alpha == 128
-    assert (after.rgb[seen][:, 2] >= 89).all(), "half of a soft pixel stays the subject's blue"
+    share = before.alpha / 255
+    assert ((share > 0.2) & (share < 0.8)).sum() > 100
+    assert (after.rgb[..., 2] >= np.floor(share * BLUE[2])).all(), "soft pixels keep their share of the subject's blue"
 
 
 def test_things_stand_behind():
