@@ -90,7 +90,7 @@ def test_a_whole_frame_in_sdr(transfer: int, chroma: str) -> None:
 @pytest.mark.parametrize("transfer", [PQ, HLG])
 def test_the_small_picture_of_an_hdr_clip_is_sdr(tmp_path: Path, transfer: int) -> None:
     colour = Colour(BT2020, 9, transfer)
-    make_clip(tmp_path / "a.mp4", 2, codec="libx265", pixel="yuv420p10le", colour=colour)
+    make_clip(tmp_path / "a.mp4", 3, codec="libx265", pixel="yuv420p10le", colour=colour)
     with open_clip(str(tmp_path / "a.mp4")) as clip:
         frames = list(clip)
     assert clip.format.colour == colour and clip.format.colour.hdr
