@@ -38,7 +38,8 @@ SRGB = Space("sRGB", ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)))
 ADOBE_RGB = Space("compatible with Adobe RGB (1998)", ((0.640, 0.330), (0.210, 0.710), (0.150, 0.060)), gamma=563 / 256)
 P3 = Space("P3", ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)))
 BT2020 = Space("BT.2020", ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)))
-_BY_PRIMARIES = {9: BT2020, 11: P3, 12: P3}
+BY_PRIMARIES = {9: BT2020, 11: P3, 12: P3}
+"""By their number in H.273 (11, DCI-P3, with the white of 12). All others count as sRGB's, which are BT.709's."""
 _BY_TRANSFER = {4: 2.2, 5: 2.8, 8: 1.0}
 """Gammas. All other curves of SDR count as sRGB's: what such a picture was made to look right with."""
 
@@ -47,7 +48,7 @@ def of_codes(primaries: int, transfer: int) -> bytes | None:
     """The profile of what H.273 calls by these numbers; None for sRGB, and for PQ and HLG, which no profile tells."""
     if transfer in (PQ, HLG):
         return None
-    return profile(replace(_BY_PRIMARIES.get(primaries, SRGB), gamma=_BY_TRANSFER.get(transfer)))
+    return profile(replace(BY_PRIMARIES.get(primaries, SRGB), gamma=_BY_TRANSFER.get(transfer)))
 
 
 @lru_cache(maxsize=16)
@@ -94,9 +95,15 @@ def _to_d50(space: Space) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float
     """Linear light to XYZ under D50, and the part of it that leads there from the space's own white (annex E)."""
     if not all(0 < y <= x + y <= 1 for x, y in (*space.primaries, space.white)):
         raise ValueError("not a chromaticity")
-    white, corners = _xyz(space.white), np.stack([_xyz(place) for place in space.primaries], 1)
+    white = _xyz(space.white)
     adaptation = np.linalg.inv(_BRADFORD) @ np.diag(_BRADFORD @ _D50 / (_BRADFORD @ white)) @ _BRADFORD
-    return adaptation @ (corners * np.linalg.solve(corners, white)), adaptation
+    return adaptation @ to_xyz(space), adaptation
+
+
+def to_xyz(space: Space) -> npt.NDArray[np.float64]:
+    """The matrix `[3, 3]` from linear light to XYZ, in which the space's white has Y = 1."""
+    corners = np.stack([_xyz(place) for place in space.primaries], 1)
+    return np.asarray(corners * np.linalg.solve(corners, _xyz(space.white)))
 
 
 def _xyz(place: Place) -> npt.NDArray[np.float64]:

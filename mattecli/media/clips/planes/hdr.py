@@ -23,6 +23,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from mattecli.media import spaces
 from mattecli.media.clips.planes.frame import BT709, PQ, Colour, Frame
 from mattecli.media.clips.planes.swscale import levels, picture_of, reformat
 
@@ -31,12 +32,6 @@ PEAK, WHITE = 1000.0, 203.0
 NODES = 65
 SDR, FULL_RGB = Colour(BT709, 1, 1), Colour(BT709, 1, 1, full=True)
 
-CHROMATICITIES = {
-    1: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
-    9: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
-    12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
-}
-D65 = (0.3127, 0.3290)
 Values = NDArray[np.float32]
 
 
@@ -140,13 +135,4 @@ def _table(transfer: int, primaries: int) -> str:
 
 
 def _to_bt709(primaries: int) -> NDArray[np.float64]:
-    source = CHROMATICITIES.get(12 if primaries == 11 else primaries, CHROMATICITIES[1])
-    return np.linalg.inv(_to_xyz(CHROMATICITIES[1])) @ _to_xyz(source)
-
-
-def _to_xyz(corners: tuple[tuple[float, float], ...]) -> NDArray[np.float64]:
-    def xyz(x: float, y: float) -> list[float]:
-        return [x / y, 1, (1 - x - y) / y]
-
-    columns = np.array([xyz(*corner) for corner in corners]).T
-    return columns * np.linalg.solve(columns, np.array(xyz(*D65)))
+    return np.linalg.inv(spaces.to_xyz(spaces.SRGB)) @ spaces.to_xyz(spaces.BY_PRIMARIES.get(primaries, spaces.SRGB))
