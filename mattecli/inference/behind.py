@@ -1,8 +1,8 @@
 """What goes behind the subject of a clip, frame by frame and in its own planes: a colour, a picture, a blur, a clip.
 
-Colours and pictures are SDR with BT.709 primaries. Their numbers stay as they are in SDR clips but those of BT.2020,
-whose wider primaries they are converted to; in PQ and HLG their white is at 203 nits (ITU-R BT.2408) and their gamma
-2.4. A clip behind an SDR clip is tone-mapped if it is HDR (`media.clips.planes.hdr`); else as a picture.
+Colours and pictures are SDR with BT.709 primaries. Their numbers stay as they are in SDR clips but those of BT.2020 and
+P3, whose wider primaries they are converted to; in PQ and HLG their white is at 203 nits (ITU-R BT.2408) and their
+gamma 2.4. A clip behind an SDR clip is tone-mapped if it is HDR (`media.clips.planes.hdr`); else as a picture.
 """
 
 from __future__ import annotations
@@ -23,18 +23,16 @@ from mattecli.inference.background import DEFAULT_BLUR, named_colour
 from mattecli.inference.guided import Floats, Picture, resize
 from mattecli.inference.planes import Size, enlarge, shrink, steps
 from mattecli.inference.spill import ENOUGH, NONE, fill
-from mattecli.media import profiles
+from mattecli.media import profiles, spaces
 from mattecli.media.clips.planes import hdr
 from mattecli.media.clips.planes.colour import to_planes, to_rgb
-from mattecli.media.clips.planes.frame import PQ, Colour, Format, Frame, Plane
+from mattecli.media.clips.planes.frame import PQ, ROUNDED, Colour, Format, Frame, Plane
 from mattecli.media.clips.planes.swscale import levels, picture_of, reformat
 from mattecli.media.photos import READABLE, read_photo
 
 Behind = Callable[[Frame, Floats], list[Plane]]
 """`(frame, alpha [h, w] at the network's size) → Y, Cb and Cr` in the frame's format; not to be written to."""
 
-TO_BT2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
-"""Linear light from BT.709's primaries (ITU-R BT.2087)."""
 GAMMA = 2.4
 
 
@@ -129,12 +127,12 @@ def _cover(size: Size, aspect: Fraction, form: Format) -> tuple[slice, slice]:
 
 def in_colour(rgb: Picture, goal: Colour, own: Colour = hdr.SDR) -> Picture:
     """SDR R′G′B′ in numbers of `goal`: as it is, or uint16 where numbers change. `own` tells its primaries."""
-    wide, widens = own.primaries == 9, goal.primaries == 9
-    if wide == widens and not goal.hdr:
+    source, target = _space(own), _space(goal)
+    if source == target and not goal.hdr:
         return rgb
     linear = np.power(rgb.astype(np.float32) / np.iinfo(rgb.dtype).max, GAMMA)
-    if wide != widens:
-        mixed = TO_BT2020 if widens else np.linalg.inv(TO_BT2020)
+    if source != target:
+        mixed = np.linalg.solve(spaces.to_xyz(target), spaces.to_xyz(source))
         linear = (linear @ mixed.T.astype(np.float32)).clip(0, 1)
     if not goal.hdr:
         signal = np.power(linear, 1 / GAMMA)
@@ -192,7 +190,7 @@ class Blur:
 class Moving:
     """A clip as a background: at time t the frame that it shows at t modulo its length, by its own timestamps.
 
-    `open` opens it anew for each pass. Its first frame is shown at 0.
+    `open` opens it anew for each pass. Its first frame is shown at 0, and an only one for good.
     """
 
     def __init__(self, open: Callable[[], Source]) -> None:
@@ -203,7 +201,7 @@ class Moving:
 
     def __call__(self, frame: Frame, alpha: Floats) -> list[Plane]:
         form = replace(frame.format, alpha=False)
-        shown = self._at(frame.pts * frame.time_base)
+        shown = self._at(frame.pts * frame.time_base + ROUNDED)
         if self._fitted is None or self._fitted[0] is not shown or self._fitted[1] != form:
             self._fitted = shown, form, self._fit(shown, form)
         return self._fitted[2]
@@ -224,8 +222,9 @@ class Moving:
         while True:
             while self._next is not None and _start(self._next) + self._shift <= time:
                 self._shown, self._next = self._next, next(self._frames, None)
-            end = _start(self._shown) + self._shown.duration * self._shown.time_base + self._shift
-            if self._next is not None or time < end or end <= self._begins:
+            start = _start(self._shown) + self._shift
+            end = start + self._shown.duration * self._shown.time_base
+            if self._next is not None or time < end or start == self._begins:  # the last: a clip of one frame
                 return self._shown
             length = end - self._begins
             self._clip.close()
@@ -258,7 +257,12 @@ def _start(frame: Frame) -> Fraction:
 
 def _light(colour: Colour) -> tuple[Any, ...]:
     """Equal where levels of two colours differ by matrix and range alone, or by next to nothing."""
-    return colour.hdr and colour.transfer, colour.primaries == 9
+    return colour.hdr and colour.transfer, _space(colour)
+
+
+def _space(colour: Colour) -> spaces.Space:
+    """By its primaries."""
+    return spaces.BY_PRIMARIES.get(colour.primaries, spaces.SRGB)
 
 
 def _name(form: Format) -> str:

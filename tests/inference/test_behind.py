@@ -11,7 +11,7 @@ from mattecli.errors import UsageError
 from mattecli.inference import behind
 from mattecli.inference.behind import Blur, Moving, parse, plain, still
 from mattecli.media.clips.planes.colour import to_planes, to_rgb
-from mattecli.media.clips.planes.frame import BT601, BT2020, HLG, PQ, Colour, Format, Frame
+from mattecli.media.clips.planes.frame import BT601, BT709, BT2020, HLG, PQ, Colour, Format, Frame
 from mattecli.media.photos import encode
 from tests.icc import DISPLAY_P3, SRGB
 
@@ -59,8 +59,9 @@ class FakeClip:
         (Colour(BT2020, 9, PQ), 10, (255, 255, 255), (64 + 0.5807 * 876, 512, 512)),
         (Colour(BT2020, 9, HLG), 10, (255, 255, 255), (64 + 0.75 * 876, 512, 512)),
         (Colour(BT2020, 9, PQ), 10, (0, 0, 0), (64, 512, 512)),
-        # BT.2087: BT.709's red in BT.2020 is 0.6274, 0.0691, 0.0164 of light; here at gamma 2.4
-        (Colour(BT2020, 9, 14), 10, (255, 0, 0), None),
+        # light of BT.709's red in BT.2020 (BT.2087) and in P3 (SMPTE EG 432-1); here at gamma 2.4
+        (Colour(BT2020, 9, 14), 10, (255, 0, 0), (0.6274, 0.0691, 0.0164)),
+        (Colour(BT709, 12, 13), 10, (255, 0, 0), (0.8225, 0.0332, 0.0171)),
     ],
 )
 def test_colours_have_the_levels_of_their_standard(colour, depth, rgb, expected):
@@ -69,9 +70,8 @@ def test_colours_have_the_levels_of_their_standard(colour, depth, rgb, expected)
     planes = provider(frame(form), SHOWS)
     assert [(plane.shape, plane.dtype) for plane in planes] == [(shape, form.dtype) for shape in form.shapes]
     assert all(np.ptp(plane) == 0 for plane in planes)
-    if expected is None:
-        light = np.array([0.6274, 0.0691, 0.0164]) ** (1 / 2.4)
-        np.testing.assert_allclose(to_rgb(planes, form, 16)[0, 0] / 65535, light, atol=0.004)
+    if max(expected) < 1:
+        np.testing.assert_allclose(to_rgb(planes, form, 16)[0, 0] / 65535, np.power(expected, 1 / 2.4), atol=0.004)
     else:
         np.testing.assert_allclose(first(planes), expected, atol=1)
     assert provider(frame(form, pts=1), SHOWS) is planes
@@ -136,6 +136,16 @@ def test_a_clip_is_shown_by_its_own_stamps_and_starts_over():
     ]
 
 
+@pytest.mark.parametrize("rate", [Fraction(24), Fraction(30000, 1001), Fraction(60)])
+def test_clips_of_one_rate_keep_step_though_one_rounds_its_times(rate):
+    form, exact = Format(16, 24, chroma="444"), [Fraction(n) / rate for n in range(12)]
+    rounded = [round(1000 * time) for time in exact]
+    moving = Moving(lambda: FakeClip(form, range(12), base=1 / rate))
+    assert [shown(moving, form, stamp, Fraction(1, 1000)) for stamp in rounded] == list(range(12))
+    moving = Moving(lambda: FakeClip(form, rounded, last=rounded[1], base=Fraction(1, 1000)))
+    assert [shown(moving, form, number, 1 / rate) for number in range(12)] == list(range(12))
+
+
 def test_a_clip_is_opened_once_a_pass_and_found_after_a_leap_either_way():
     form = Format(16, 24, chroma="444")
     FakeClip.opened = 0
@@ -145,8 +155,9 @@ def test_a_clip_is_opened_once_a_pass_and_found_after_a_leap_either_way():
     assert shown(moving, form, 3_000_001, Fraction(1)) == 1
     assert FakeClip.opened == 2
     assert shown(moving, form, 2, Fraction(1)) == 2
-    alone = Moving(lambda: FakeClip(form, [5], last=0))
-    assert [shown(alone, form, tick, Fraction(1)) for tick in (0, 9)] == [0, 0]
+    FakeClip.opened = 0
+    alone = Moving(lambda: FakeClip(form, [5]))
+    assert [shown(alone, form, tick, Fraction(1)) for tick in (0, 9)] == [0, 0] and FakeClip.opened == 1
 
 
 @pytest.mark.parametrize(
@@ -157,6 +168,7 @@ def test_a_clip_is_opened_once_a_pass_and_found_after_a_leap_either_way():
         Format(480, 270, depth=10),
         Format(90, 160, aspect=Fraction(4, 3)),
         Format(48, 64, Colour(BT2020, 9, 14), 10),
+        Format(48, 64, Colour(BT709, 12, 13)),
         Format(48, 64, Colour(BT2020, 9, PQ), 10),
         Format(48, 64, alpha=True),
     ],
@@ -250,3 +262,26 @@ def test_what_cannot_be_a_background_is_said(text, says, tmp_path):
     with pytest.raises(UsageError, match=says) as caught:
         parse(text.format(tmp_path))
     assert str(caught.value).startswith("--bg ")
+
+
+def test_each_pass_of_a_clip_is_closed():
+    form, opened = Format(16, 16), []
+    moving = Moving(lambda: opened.append(FakeClip(form, [0, 1])) or opened[-1])
+    for pts in (0, 3, 6, 12, 1):  # it lasts for 5 of these; the last one leads back
+        moving(frame(form, pts=pts), SHOWS)
+    assert [clip.closed for clip in opened] == [True, True, True, False]
+
+
+def test_a_clip_of_wide_pixels_is_as_wide_as_it_is_shown():
+    own, form = Format(32, 32, aspect=Fraction(2)), Format(32, 64)
+    rows = np.linspace(40, 200, 32).astype(np.uint8)[:, None].repeat(32, 1)
+    planes = [rows, *(np.full((16, 16), 128, np.uint8) for _ in range(2))]
+
+    class Source:
+        format = own
+
+        def __iter__(self):
+            yield frame(own, planes)
+
+    luma = Moving(Source)(frame(form), SHOWS)[0]
+    np.testing.assert_allclose(luma.mean(1), rows[:, 0], atol=2)

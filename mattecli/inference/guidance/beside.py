@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from mattecli.inference.guided import Picture
-from mattecli.media.clips.planes.frame import Frame
+from mattecli.media.clips.planes.frame import ROUNDED, Frame
 from mattecli.media.clips.reading.camera import Camera
 from mattecli.media.clips.reading.clip import Clip
 
@@ -18,7 +18,7 @@ class Beside:
         self._frames = iter(clip)
         self._shown = next(self._frames)
         self._coming = next(self._frames, None)
-        self._begins = self._shown.pts * self._shown.time_base + ahead
+        self._begins = self._shown.pts * self._shown.time_base + ahead + ROUNDED
 
     def __call__(self, frame: Frame, height: int, width: int) -> Picture:
         time = frame.pts * frame.time_base + self._begins

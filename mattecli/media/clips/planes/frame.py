@@ -74,6 +74,8 @@ def _encoding(code: int) -> NDArray[np.float64]:
     return np.stack((luma, cb, cr))
 
 
+ROUNDED = Fraction(1, 1000)
+"""Seconds by which two clips of one rate may seem apart: many containers round their times."""
 Chroma = Literal["420", "422", "444"]
 Siting = tuple[float, float]
 LEFT, CENTRE, TOP_LEFT = (0.0, 0.5), (0.5, 0.5), (0.0, 0.0)

@@ -25,32 +25,34 @@ class Deinterlacer:
     def __call__(self, pictures: Iterable[Timed]) -> Iterator[Timed]:
         """A picture late, from the first flagged one on."""
         graph, kind = None, None
-        times: deque[tuple[int, int]] = deque()
+        waiting: deque[Timed] = deque()
         for picture, time in pictures:
             self.count += picture.interlaced_frame
             if graph and kind != _kind(picture):
-                yield from _push(graph, None, times)
+                yield from _push(graph, None, waiting)
                 graph = None
             if graph is None and not picture.interlaced_frame:
                 yield picture, time
                 continue
             if graph is None:
                 graph, kind = _graph(picture), _kind(picture)
-            times.append((time, picture.duration))
-            yield from _push(graph, picture, times)
+            waiting.append((picture, time))
+            yield from _push(graph, picture, waiting)
         if graph:
-            yield from _push(graph, None, times)
+            yield from _push(graph, None, waiting)
 
 
-def _push(graph: Graph, picture: VideoFrame | None, times: deque[tuple[int, int]]) -> Iterator[Timed]:
+def _push(graph: Graph, picture: VideoFrame | None, waiting: deque[Timed]) -> Iterator[Timed]:
     """Pictures that are ready; with None all that wait."""
     graph.vpush(picture)
-    while times:
+    while waiting:
         try:
             made = graph.vpull()
         except (av.BlockingIOError, av.EOFError):
             return
-        time, made.duration = times.popleft()  # bwdif counts in half ticks
+        own, time = waiting.popleft()
+        made.duration = own.duration  # bwdif counts in half ticks
+        made.colorspace, made.color_range = own.colorspace, own.color_range  # lost where it takes another pixel format
         yield made, time
 
 

@@ -49,8 +49,13 @@ ODD_MATRICES = {
     11: "Y′D′zD′x",
     13: "chromaticity-derived",
     14: "ICtCp",
+    15: "IPT (Dolby Vision)",
+    16: "YCgCo",
+    17: "YCgCo",
 }
-CENTRED = {"mjpeg", "jpg", "jpeg", "webp", "mpeg1video", "h263", "theora"}
+PHOTOS = {"jpg", "jpeg", "webp"}
+"""Codecs whose YUV stands for sRGB."""
+CENTRED = PHOTOS | {"mjpeg", "mpeg1video", "h263", "theora"}
 """Codecs whose chroma lies between its pixels; elsewhere it lies left of them, in BT.2020 on the first of them."""
 LIMITED_GREY = {"h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp9"}
 """Decoders whose untagged grey has limited range; of all others (PNG, JPEG, FFV1) it is full."""
@@ -146,23 +151,24 @@ def colour_of(picture: VideoFrame, codec: str = "", said: Tags = UNTAGGED) -> tu
 
     What its own tags leave open, those that the container `said` tell.
     Untagged, and with codes that are wrong or reserved: BT.709 from 720 lines (or 1280 columns) up, BT.601 below,
-    BT.2020 with its primaries; limited range, but full for RGB and what only pictures use.
+    BT.2020 with its primaries; limited range, but full for RGB and what only pictures use. Of RGB and photos all but
+    the matrix is sRGB's.
     """
     own = (picture.colorspace, picture.color_primaries, picture.color_trc, picture.color_range)
     matrix, primaries, transfer, span = (b if a == none else a for a, b, none in zip(own, said, UNTAGGED, strict=True))
     primaries = primaries if primaries in PRIMARIES else UNKNOWN
     transfer = transfer if transfer in TRANSFERS else UNKNOWN
     high = picture.height >= 720 or picture.width >= 1280
-    rgb, note = _is_rgb(picture), ""
+    rgb, photo, note = _is_rgb(picture), codec in PHOTOS, ""
     if rgb or matrix not in LUMA:
         if not rgb and matrix in ODD_MATRICES:
             note = f"Its colours are coded as {ODD_MATRICES[matrix]}, which can't be converted exactly."
-        wide = primaries == 9 or matrix in (10, 14)
+        wide = primaries == 9 or matrix in (10, 14, 15)
         matrix = BT2020 if wide else BT709 if high or rgb else BT601
     if primaries == UNKNOWN:
-        primaries = {1: 1, 7: 7, 9: 9, 5: 5}.get(matrix, 5 if picture.height in (288, 576) else 6)
+        primaries = 1 if photo else {1: 1, 7: 7, 9: 9, 5: 5}.get(matrix, 5 if picture.height in (288, 576) else 6)
     if transfer == UNKNOWN:
-        transfer = SRGB if rgb else {1: 1, 7: 7, 9: 14}.get(matrix, 6)
+        transfer = SRGB if rgb or photo else {1: 1, 7: 7, 9: 14}.get(matrix, 6)
     full = rgb or picture.format.name.startswith("yuvj") or span == FULL
     if _is_grey(picture) and span not in (LIMITED, FULL):
         full = codec not in LIMITED_GREY

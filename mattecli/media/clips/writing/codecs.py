@@ -327,7 +327,8 @@ def _hardware(name: str, family: str, suffix: str, format: Format, quality: int,
     stored, notes = _stored(suffix, replace(codec, chromas=("420",), even=True), format)
     words, settings = _FAMILIES[family]
     words = f"{codec.words}, {words}, quality {quality}"
-    options = settings(quality) | ({"gpu": place} if place and family == "nvenc" else {})
+    options = settings(4 * quality if encoder == "av1_amf" else quality)  # which has quantisers up to 255
+    options |= {"gpu": place} if place and family == "nvenc" else {}
     return Encoding(codec, encoder, "p010le" if deep else "nv12", stored, options, words, notes)
 
 

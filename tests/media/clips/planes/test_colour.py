@@ -124,3 +124,11 @@ def test_an_alpha_keeps_its_type_and_its_ends(siting: Siting, dtype: Any) -> Non
     assert np.abs(small - subsample(noise.astype(np.float32), format)).max() <= 1.5
     for level in (0, top):
         assert (subsample(np.full((33, 47), level, dtype), format) == level).all()
+
+
+@pytest.mark.parametrize(("luma", "shown"), [(255, 255), (235, 255), (16, 0), (0, 0)])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_levels_beyond_white_and_black_are_white_and_black(luma: int, shown: int, bits: int) -> None:
+    form = Format(2, 2)
+    planes = [np.full(shape, level, np.uint8) for shape, level in zip(form.shapes, (luma, 128, 128), strict=True)]
+    assert (to_rgb(planes, form, bits) == shown * (1 if bits == 8 else 257)).all()

@@ -101,3 +101,12 @@ def test_the_small_picture_of_an_hdr_clip_is_sdr(tmp_path: Path, transfer: int) 
         apart = off(frame.view(64, 96), exact)
         assert apart.mean() < 0.006 and np.percentile(apart, 99) < 0.04
         assert np.abs(frame.view(64, 96) - signal * 255).mean() > 15  # not the signal as it stands
+
+
+@pytest.mark.parametrize("signal", [(0.4, 0, 0), (0, 0.4, 0), (0, 0.1, 0.4)])
+def test_what_no_sdr_screen_can_show_keeps_its_luminance(signal: Any) -> None:
+    """Colours of BT.2020 outside BT.709, dark enough to stay as bright as they are."""
+    rgb = np.array([signal], np.float32)
+    nits = light(rgb, PQ) @ np.array([0.2627, 0.6780, 0.0593])
+    shown = tone_map(rgb, Colour(BT2020, 9, PQ)).astype(np.float64) ** 2.4 @ np.array([0.2126, 0.7152, 0.0722])
+    np.testing.assert_allclose(shown * 203, nits, rtol=0.01)

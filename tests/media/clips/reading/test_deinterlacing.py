@@ -87,3 +87,14 @@ def test_pictures_of_both_kinds_and_of_two_sizes(tmp_path: Path, last: bool) -> 
     assert [picture.width for picture, _ in made] == [picture.width for picture in pictures]
     assert not any(picture.interlaced_frame for picture, _ in made)
     assert all(one is other for (one, _), other in zip(made[:8], pictures[:8], strict=True))
+
+
+def test_levels_mean_what_they_did_where_another_pixel_format_is_taken(tmp_path: Path) -> None:
+    """Hardware gives NV12, which FFmpeg's filter doesn't take."""
+    make(tmp_path / "a.mkv", PTS[:3])
+    with av.open(str(tmp_path / "a.mkv")) as container:
+        pictures = [picture.reformat(format="nv12") for picture in container.decode(video=0)]
+    for picture in pictures:
+        picture.colorspace, picture.color_range = 9, 2
+    made = [picture for picture, _ in Deinterlacer()(zip(pictures, PTS, strict=False))]
+    assert [(each.format.name, each.colorspace, each.color_range) for each in made] == [("yuv420p", 9, 2)] * 3

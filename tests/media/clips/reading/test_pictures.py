@@ -75,6 +75,7 @@ def test_the_small_picture_has_the_colours_of_the_planes(matrix: int, full: bool
         ((64, 96), (1, 1, 13, 2), (BT709, 1, 13, True)),
         ((2160, 3840), (2, 9, 16, 1), (BT2020, 9, 16, False)),
         ((64, 96), (10, 9, 14, 1), (BT2020, 9, 14, False)),
+        ((64, 96), (15, 2, 16, 1), (BT2020, 9, 16, False)),
     ],
 )
 def test_colour_untagged_and_wrongly_tagged(size: tuple[int, int], tags: Any, expected: Any) -> None:
@@ -82,7 +83,7 @@ def test_colour_untagged_and_wrongly_tagged(size: tuple[int, int], tags: Any, ex
     picture.colorspace, picture.color_primaries, picture.color_trc, picture.color_range = tags
     colour, note = colour_of(picture)
     assert colour == Colour(*expected)
-    assert bool(note) == (tags[0] == 10)
+    assert bool(note) == (tags[0] in (10, 15))
 
 
 def test_what_the_pictures_leave_open_the_container_says(tmp_path: Path) -> None:
@@ -94,10 +95,11 @@ def test_what_the_pictures_leave_open_the_container_says(tmp_path: Path) -> None
         assert clip.format.colour == Colour(BT2020, 9, 18)
 
 
-def test_jpegs_yuv_has_full_range_whatever_its_tag() -> None:
+def test_jpegs_yuv_has_full_range_whatever_its_tag_and_that_of_photos_is_srgb() -> None:
     picture = av.VideoFrame(96, 64, "yuvj420p")
-    picture.color_range = 1
-    assert colour_of(picture)[0].full
+    picture.colorspace, picture.color_range = 5, 1
+    assert colour_of(picture, "mjpeg")[0] == Colour(5, 5, 6, True)
+    assert colour_of(picture, "jpg")[0] == Colour(5, 1, 13, True)
 
 
 @pytest.mark.parametrize("name", ["rgb24", "bgr24", "bgra", "gbrp", "rgb48le", "gbrp10le", "rgb0"])
@@ -356,3 +358,13 @@ def test_the_view_outlives_the_clip_and_may_be_asked_from_anywhere(tmp_path: Pat
     for index, view in enumerate(views):
         exact = cv2.resize(rgb_of(index % 8), (48, 32), interpolation=cv2.INTER_AREA)
         assert float(np.abs(view.astype(float) - exact).mean()) < 2
+
+
+@pytest.mark.parametrize(
+    ("codec", "matrix", "siting"),
+    [("mjpeg", BT601, (0.5, 0.5)), ("h264", BT709, (0.0, 0.5)), ("hevc", BT2020, (0.0, 0.0))],
+)
+def test_chroma_lies_where_the_codec_puts_it(codec: str, matrix: int, siting: Any) -> None:
+    picture = av.VideoFrame(96, 64, "yuv420p")
+    picture.colorspace = matrix
+    assert Pictures(picture, codec=codec).format.siting == siting

@@ -116,6 +116,7 @@ def test_hardware_that_works_is_used_where_nothing_is_lost(monkeypatch):
     assert (made.encoder, made.pixels, made.words) == ("h264_nvenc", "nv12", "H.264, NVENC, quality 17")
     assert encoding(".mp4", "auto", TEN, hwaccel="auto").pixels == "p010le"
     assert encoding(".mp4", "hevc_qsv", EIGHT).encoder == "hevc_qsv"
+    assert encoding(".mp4", "av1_amf", EIGHT, quality=30).options["qp_i"] == "120"
     assert "gpu" not in made.options and encoding(".mp4", "h264", EIGHT, hwaccel="cuda:1").options["gpu"] == "1"
     for suffix, format in ((".mp4", Format(64, 96, chroma="422")), (".webm", EIGHT), (".mov", CLEAR)):
         assert "_nvenc" not in encoding(suffix, "auto", format, hwaccel="auto").encoder
