@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
@@ -23,7 +24,7 @@ from mattecli.media.clips.reading.opening import Source, errors_of, find_source
 from mattecli.media.clips.reading.pictures import Pictures
 from mattecli.media.clips.reading.sequence import Sequence
 from mattecli.media.clips.reading.timecode import moved
-from mattecli.media.clips.reading.timing import Part
+from mattecli.media.clips.reading.timing import Part, begins
 
 HARDWARE = ("cuda", "videotoolbox", "d3d11va", "vaapi", "qsv")
 """What "auto" tries, in this order."""
@@ -32,7 +33,9 @@ BACK = (0, 2, 10)
 ROUNDED = 0.001
 """Seconds to which many containers round the times of an even clip."""
 FLUENT = 0.1
-"""Seconds that a picture of an even clip may be shown beyond the end of its part, so that it stays even."""
+"""Seconds that a clip may begin later, and the last picture of an even one stay longer, than the part that was asked
+for: so that pictures are shown in full.
+"""
 
 
 def open_clip(
@@ -48,8 +51,9 @@ def open_clip(
 
     source: a path, a pattern of numbered pictures (shot_%04d.png, shot_*.png), "-" for stdin, a URL, or "webcam:N" (or
         "webcam:N@1280x720").
-    start, end: seconds from the beginning of the file; the frames in [start, end) are read, and with `start` all is
-        moved so that the first of them is at 0. A file that begins before 0 is moved to begin there.
+    start, end: seconds from the beginning of the file; the frames in [start, end) are read (and the one before where it
+        is shown for long at `start`), and with `start` all is moved so that the first of them is at 0. A file that
+        begins elsewhere is moved to begin there. Packets of sound stay whole.
     hwaccel: "none", "auto" (a hardware decoder where one answers) or a name of FFmpeg's, such as "cuda", or "cuda:1"
         where there are several.
     passing: hand on the packets of sound, subtitles and data with the frames.
@@ -96,10 +100,10 @@ class Clip:
 
     format, time_base: of its frames. rate: frames a second, on average. frames, duration: how many, and how many
     seconds, are to come; None where unknown. container, video: PyAV's, None for a sequence of pictures. others: the
-    streams whose packets pass. metadata, chapters: the file's, chapters cut and moved like the frames. timecode: of the
-    first frame, where it isn't the file's; else "". decoder: words such as "h264, software". trailing: the packets that
-    passed after the last frame. notes: sentences on what isn't as it should be, complete after the last frame;
-    cut_short: whether less was there then than the file says.
+    streams whose packets pass with the frames: with each those that begin before it ends, with the last all others.
+    metadata, chapters: the file's, chapters cut and moved like the frames. timecode: of the first frame, "" where there
+    is none. decoder: words such as "h264, software". notes: sentences on what isn't as it should be, complete with the
+    last frame; cut_short: whether less was there then than the file says.
     """
 
     def __init__(self, reel: Decoding | Sequence, start: float | None, end: float | None, decoder: str) -> None:
@@ -108,6 +112,7 @@ class Clip:
         self.container, self.video, self.others = reel.container, reel.video, reel.others
         self.metadata, self.time_base, self.rate = reel.metadata, reel.time_base, reel.rate
         self.trailing: list[Packet[Any]] = []
+        self._ahead: dict[int, deque[Packet[Any]]] = {}
         self.cut_short = False
         self._beyond: int | None = None
         self._part = Part.between(start, end, reel.origin, reel.time_base)
@@ -136,7 +141,7 @@ class Clip:
 
     def close(self) -> None:
         """Streams and packets are gone with it: PyAV's would point to memory that is freed."""
-        self.container, self.video, self.others, self.trailing = None, None, [], []
+        self.container, self.video, self.others, self._ahead = None, None, [], {}
         self._reel.close()
 
     def skip_to(self, pts: int) -> None:
@@ -153,30 +158,30 @@ class Clip:
                 found = self._seek(self._part.first)
             if found is None or found[1] > max(goal, self._part.first):
                 raise InputError(f"{self.name} can't be gone on with: its times lead to other places.")
-            self._found = found
+            self._found = found[0], max(found[1], self._part.first)
         for picture, time in self._decoded:
             self._reel.waiting.clear()
             if time > goal:
                 self._decoded = chain([(picture, time)], self._decoded)
                 return
-            self._found = picture, time
+            self._found = picture, max(time, self._part.first)
 
     def __iter__(self) -> Iterator[Frame]:
         """Each lasts until the next; what can't be decoded is skipped, as players do."""
         held: Frame | None = None
         before = told = round(1 / self.rate / self.time_base)
         for picture, pts in self._wanted():
-            frame = self._frame(picture, pts)
+            frame = self._pictures.frame(picture, pts - self._part.shift, 0, self.time_base, [])
             if held is not None:
                 before = frame.pts - held.pts
-                yield dataclasses.replace(held, duration=before)
+                yield dataclasses.replace(held, duration=before, passing=self._take_passing(pts))
             held, told = frame, picture.duration or before
-        if held is not None:
-            yield dataclasses.replace(held, duration=self._length(held.pts, before, told))
         self._reel.drain(self._part)
-        self.trailing = self._take_waiting()
         self.notes += self._reel.notes(self._part)
         self.cut_short = bool(self._reel.shortage(self._part))
+        if held is not None:
+            length = self._length(held.pts, before, told)
+            yield dataclasses.replace(held, duration=length, passing=self._take_passing(None))
 
     def _length(self, pts: int, before: int, told: int) -> int:
         """Of the last picture: until the next or, unless all last as long as the one `before`, the end of the part."""
@@ -185,9 +190,6 @@ class Clip:
         if self._part.end is None or even:
             return length
         return min(length, self._part.end - self._part.shift - pts)
-
-    def _frame(self, picture: VideoFrame, pts: int) -> Frame:
-        return self._pictures.frame(picture, pts - self._part.shift, 0, self.time_base, self._take_waiting())
 
     def _wanted(self) -> Iterator[tuple[VideoFrame, int]]:
         if self._found is None:
@@ -200,24 +202,37 @@ class Clip:
                 return
             yield picture, pts
 
-    def _take_waiting(self) -> list[Packet[Any]]:
-        taken, self._reel.waiting = self._reel.waiting, []
+    def _take_passing(self, until: int | None) -> list[Packet[Any]]:
+        """Of the packets met so far those that begin before `until`; None for all."""
+        met, self._reel.waiting = self._reel.waiting, []
+        for packet in met:
+            self._ahead.setdefault(packet.stream_index, deque()).append(packet)
+        taken = []
+        for queue in self._ahead.values():
+            while queue and (until is None or begins(queue[0]) < until * self.time_base):
+                taken.append(queue.popleft())
         return self._part.cut(taken)
 
     def _timecode(self) -> str:
-        if self._part.begin is None or self.video is None or self.video.start_time is None:
+        if self.video is None or self.video.start_time is None:
             return ""
-        told = {key.lower(): tag for key, tag in (self.metadata | self.video.metadata).items()}
-        later = (self._part.first - self.video.start_time) * self.time_base
-        return moved(told.get("timecode", ""), round(later * self.rate), self.rate)
+        told = {key.lower(): tag for key, tag in (self.metadata | self.video.metadata).items()}.get("timecode", "")
+        later = round((self._part.first - self.video.start_time) * self.time_base * self.rate)
+        return moved(told, later, self.rate) if later else told
 
     def _find_first(self) -> tuple[VideoFrame, int]:
         """The first picture of the part, with its time. Raises InputError where there is none."""
         begin, end, reel = self._part.begin, self._part.end, self._reel
         found = self._seek(begin) if begin is not None and reel.seekable else None
         found = found or next(self._decoded, None)
+        before = None
         while found and begin is not None and found[1] < begin:
-            found = next(self._decoded, None)
+            before, found = found, next(self._decoded, None)
+        if before and begin is not None:
+            until = found[1] if found else before[1] + (before[0].duration or 0)
+            if (until - begin) * reel.time_base > FLUENT:
+                self._decoded = chain([found] if found else [], self._decoded)
+                return before[0], begin
         if found is None:
             if reel.found:
                 raise InputError(f"{self.name} ends before the part that is to be read.")

@@ -28,7 +28,7 @@ from mattecli.media.clips.reading.timing import Chunks, Clock, Part, Seams
 PASSING = ("audio", "subtitle", "data", "attachment")
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """FFmpeg's own decoders of these leave their alpha out."""
-FASTEST = 240
+FASTEST = 999
 """Frames a second; what a file says above this is no rate but its time base."""
 HARDWARE_DECODERS = {"libdav1d": "av1", "libaom-av1": "av1"}
 """FFmpeg's own decoders, which hardware can be asked through, by those it prefers."""
@@ -223,7 +223,8 @@ class Decoding:
         if not length or self.container.format.name != "matroska,webm":
             return False
         unheard = any(one.type == "audio" and one not in self.others for one in self.container.streams)
-        return not unheard and self._reached < Fraction(length, av.time_base) * Fraction(95, 100)
+        # what is decoded only to begin with (of Opus, AAC) is in the length, but not in what is reached
+        return not unheard and self._reached < Fraction(length, av.time_base) * Fraction(95, 100) - Fraction(1, 10)
 
 
 def _opened(source: Source, hwaccel: HWAccel | None) -> InputContainer:
@@ -263,10 +264,11 @@ def _seconds(ticks: int | None, time_base: Fraction) -> Fraction | None:
 
 
 def _rate(video: VideoStream, frames: int, seconds: Fraction | None) -> Fraction:
-    rate = video.average_rate
-    if not rate or rate > FASTEST:
-        rate = Fraction(frames / seconds).limit_denominator(1001) if frames and seconds else video.guessed_rate
-    return rate if rate and rate <= FASTEST else Fraction(25)
+    if (rate := video.average_rate) and rate <= FASTEST:
+        return rate
+    if frames and seconds:
+        return Fraction(frames / seconds).limit_denominator(1001)
+    return rate if (rate := video.guessed_rate) and rate <= FASTEST else Fraction(25)
 
 
 def _number(video: VideoStream, tag: str) -> int:

@@ -12,6 +12,7 @@ from mattecli.errors import UsageError
 from mattecli.media.clips.planes.frame import Frame
 from mattecli.media.clips.reading.camera import Camera
 from mattecli.media.clips.reading.clip import Clip
+from mattecli.media.clips.reading.timecode import recounted
 
 
 def at_rate(clip: Clip | Camera, rate: Fraction) -> Any:
@@ -29,26 +30,28 @@ class _Resampled:
 
     def __init__(self, clip: Clip, rate: Fraction) -> None:
         self._clip, self.rate, self.time_base = clip, rate, 1 / rate
-        self._waiting: list[Any] = []
         self.frames = None if clip.frames is None else max(1, round(clip.frames * rate / clip.rate))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._clip, name)
 
     @property
-    def trailing(self) -> list[Any]:
-        return [*self._waiting, *self._clip.trailing]
+    def timecode(self) -> str:
+        return recounted(self._clip.timecode, self._clip.rate, self.rate)
 
     def skip_to(self, pts: int) -> None:
         self._clip.skip_to(math.floor(pts * self.time_base / self._clip.time_base))
 
     def __iter__(self) -> Iterator[Frame]:
-        number = None
+        number, held, waiting = None, None, list[Any]()
         for frame in self._clip:
             begin, end = frame.pts * frame.time_base, (frame.pts + frame.duration) * frame.time_base
             number = math.ceil(begin * self.rate - Fraction(1, 2)) if number is None else number
-            self._waiting += frame.passing
+            waiting += frame.passing
             while (number + Fraction(1, 2)) * self.time_base < end:
-                passing, self._waiting = self._waiting, []
-                yield replace(frame, pts=number, duration=1, time_base=self.time_base, passing=passing)
-                number += 1
+                if held is not None:
+                    yield held
+                held = replace(frame, pts=number, duration=1, time_base=self.time_base, passing=waiting)
+                number, waiting = number + 1, []
+        if held is not None:
+            yield replace(held, passing=held.passing + waiting)

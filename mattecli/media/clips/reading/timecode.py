@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+NUMBERS = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.])(\d\d)")
+
 
 def moved(timecode: str, frames: int, rate: Fraction) -> str:
     """`HH:MM:SS:FF` so many `frames` later at `rate`; "" for what is none.
@@ -12,7 +14,7 @@ def moved(timecode: str, frames: int, rate: Fraction) -> str:
     With `;` or `.` before FF it drops numbers: those of the first frames of each minute but every tenth, 2 at 29.97
     frames a second, 4 at 59.94.
     """
-    found, base = re.fullmatch(r"(\d\d):(\d\d):(\d\d)([:;.])(\d\d)", timecode), round(rate)
+    found, base = NUMBERS.fullmatch(timecode), round(rate)
     if not found or not base:
         return ""
     hours, minutes, seconds, frame = (int(found[part]) for part in (1, 2, 3, 5))
@@ -26,3 +28,12 @@ def moved(timecode: str, frames: int, rate: Fraction) -> str:
     seconds, frame = divmod(rest + dropped * minutes - 60 * base * minutes, base)
     hours, minutes = divmod(10 * tens + minutes, 60)
     return f"{hours:02}:{minutes:02}:{seconds:02}{mark}{frame:02}"
+
+
+def recounted(timecode: str, old: Fraction, new: Fraction) -> str:
+    """The same time of day where `new` frames are counted a second instead of `old`; "" for what is none."""
+    found = NUMBERS.fullmatch(timecode)
+    if not found or not round(old):
+        return ""
+    mark = ":" if round(new) % 30 else found[4]
+    return f"{found[1]}:{found[2]}:{found[3]}{mark}{int(found[5]) * round(new) // round(old):02}"

@@ -117,13 +117,19 @@ def _ticks(packet: Packet[Any]) -> Fraction:
     return exact if abs(exact - (packet.duration or 0)) < 1 else Fraction(packet.duration or 1)
 
 
+def begins(packet: Packet[Any]) -> Fraction | float:
+    """In seconds; always before now where the packet doesn't say it."""
+    time = packet.pts if packet.dts is None else packet.dts
+    return -math.inf if time is None else time * packet.time_base
+
+
 @dataclass
 class Part:
     """The part of a file that is read: `begin` and `end` in ticks of the video, None for all of it.
 
     With a begin, all is moved so that the video's first frame (`first`, set when it is known) is at 0. Without one, a
-    file whose first frame is before 0 (MPEG-TS whose stamps begin anew in it) is moved so that its `origin` is at 0:
-    players of MP4 show nothing before.
+    file that begins later than 0 (by the clock of a broadcast), or whose first frame is before, is moved so that its
+    `origin` is at 0: players of MP4 show nothing before 0, and wait for what is later.
     """
 
     begin: int | None
@@ -139,25 +145,23 @@ class Part:
         def tick(seconds: float | None) -> int | None:
             return None if seconds is None else math.ceil((origin + Fraction(seconds)) / time_base - Fraction(1, 2))
 
-        return cls(tick(start), tick(end), time_base, origin=math.floor(origin / time_base))
+        return cls(tick(start), tick(end), time_base, origin=round(origin / time_base))
 
     @property
     def shift(self) -> int:
         """What is taken off every time, in ticks."""
         if self.begin is not None:
             return self.first
-        return min(self.origin, self.first) if self.first < 0 else 0
+        begin = min(self.origin, self.first)
+        return 0 if begin <= 0 <= self.first else begin
 
     def is_over(self, packet: Packet[Any], later: int = 0) -> bool:
         """Whether `packet` starts `later` seconds or more after the end."""
-        time = packet.pts if packet.dts is None else packet.dts
-        return (
-            self.end is not None and time is not None and time * packet.time_base >= self.end * self.time_base + later
-        )
+        return self.end is not None and begins(packet) >= self.end * self.time_base + later
 
     def cut(self, packets: Iterable[Packet[Any]]) -> list[Packet[Any]]:
-        """Those that start within the part, and subtitles that are seen in it, shortened to it; moved; in their own
-        time base.
+        """Those that start within the part, sound that goes on into it (.mp4 and .mov tell players where in a packet to
+        begin), and subtitles that are seen in it, shortened to it; moved; in their own time base.
         """
         kept = []
         for packet in packets:
@@ -165,8 +169,9 @@ class Part:
                 self._shorten(packet)
             time = packet.dts if packet.pts is None else packet.pts
             if time is not None:
-                seconds = time * packet.time_base
-                if self.begin is not None and seconds < self.first * self.time_base:
+                seconds, first = time * packet.time_base, self.first * self.time_base
+                goes_on = packet.stream.type == "audio" and seconds + (packet.duration or 0) * packet.time_base > first
+                if self.begin is not None and seconds < first and not goes_on:
                     continue
                 if self.end is not None and seconds >= self.end * self.time_base:
                     continue
@@ -180,9 +185,8 @@ class Part:
         """To the part, if it is seen in it at all and says for how long."""
         if packet.pts is None or not packet.duration:
             return
-        begin, end, ticks = packet.pts, packet.pts + packet.duration, self.time_base / packet.time_base
-        if self.begin is not None:
-            begin = max(begin, math.ceil(self.first * ticks))
+        ticks = self.time_base / packet.time_base
+        begin, end = max(packet.pts, math.ceil(self.shift * ticks)), packet.pts + packet.duration
         if self.end is not None:
             end = min(end, math.ceil(self.end * ticks))
         if begin < end:
@@ -193,11 +197,9 @@ class Part:
         """Those that touch the part, shortened to it and moved; in their own time base."""
         for chapter in chapters:
             base = chapter["time_base"] or Fraction(1, 1000)
-            start, end = chapter["start"], chapter["end"]
-            if self.begin is not None:
-                start = max(start, round(self.first * self.time_base / base))
+            shift = round(self.shift * self.time_base / base)
+            start, end = max(chapter["start"], shift), chapter["end"]
             if self.end is not None:
                 end = min(end, round(self.end * self.time_base / base))
             if start < end:
-                shift = round(self.shift * self.time_base / base)
                 yield {**chapter, "start": start - shift, "end": end - shift}

@@ -17,9 +17,7 @@ from av.stream import Stream
 from mattecli.errors import InputError, reason
 from mattecli.media.clips.writing.codecs import CONTAINERS
 from mattecli.media.clips.writing.goal import Goal
-from mattecli.media.clips.writing.passing import Passing, tags
-
-MOVIES = (".mp4", ".m4v", ".mov")
+from mattecli.media.clips.writing.passing import MOVIES, Passing, tags
 
 
 class Origin(Protocol):

@@ -5,9 +5,10 @@ takes something near, else left out with a sentence.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
+from itertools import chain
 from typing import Any, Protocol
 
 import av
@@ -24,16 +25,19 @@ from av.subtitles.stream import SubtitleStream
 
 from mattecli.media.clips.writing.codecs import CONTAINERS
 
-SOUND = {".webm": "libopus", ".mkv": "flac"}
+MOVIES = (".mp4", ".m4v", ".mov")
+SOUND = {".webm": "libopus", ".mkv": "flac", ".mov": "pcm_s24le"}
 """Encoders of sound that can't be copied; AAC elsewhere."""
 TEXT = {".webm": "webvtt", ".mkv": "srt"}
 """Those of subtitles; mov_text elsewhere."""
-_WORDS = {"libopus": "Opus", "flac": "FLAC", "aac": "AAC", "srt": "SubRip", "webvtt": "WebVTT"}
+_WORDS = {"libopus": "Opus", "flac": "FLAC", "aac": "AAC", "pcm_s24le": "PCM", "srt": "SubRip", "webvtt": "WebVTT"}
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _BITS = {"libopus": 96_000, "aac": 128_000}
 """Bits a second and channel."""
 _GAP = Fraction(1, 10)
 """Seconds without sound that are no inaccuracy of the stamps."""
+_NO_TEXT = b"\0\0"
+"""Between subtitles of .mp4 and .mov, whose muxers write it themselves."""
 _OF_THE_FILE = (
     *("encoder", "duration", "vendor_id", "rotate", "alpha_mode", "bps", "number_of_", "_statistics"),
     *("major_brand", "minor_version", "compatible_brands"),
@@ -92,7 +96,7 @@ class Passing:
         if isinstance(sound, AudioCodecContext) and sound.layout.name == f"{sound.layout.nb_channels} channels":
             # Matroska says how many there are, MP4 must say which
             sound.layout = _LAYOUTS.get(sound.layout.nb_channels, sound.layout)
-        return _Copy(_describe(made, stream, suffix), stream.codec_context)
+        return _Copy(_describe(made, stream, suffix), stream.codec_context, movie=suffix in MOVIES)
 
     def _transcoded(self, suffix: str, stream: Stream) -> Track | None:
         decoder = stream.codec_context
@@ -116,28 +120,46 @@ class Passing:
 
 
 class _Copy:
-    def __init__(self, stream: Stream, decoder: Any) -> None:
+    def __init__(self, stream: Stream, decoder: Any, *, movie: bool) -> None:
         self._stream, self._decoder = stream, decoder
+        self._rate = decoder.sample_rate if movie and isinstance(decoder, AudioCodecContext) else 0
+        self._due: Fraction | None = None
         self._last: int | None = None
 
     def __call__(self, packet: Packet[Any] | None) -> list[Packet[Any]]:
-        if packet is None or packet.dts is None:
+        if packet is None or packet.dts is None or (self._stream.type == "subtitle" and bytes(packet) == _NO_TEXT):
             return []
+        if self._rate:
+            self._count(packet)
         if self._last is not None and packet.dts <= self._last:  # which muxers refuse
             packet.dts = self._last + 1
             packet.pts = max(packet.pts or 0, packet.dts)
         self._last = packet.dts
-        if not packet.duration and isinstance(self._decoder, AudioCodecContext):
-            packet.duration = _length(self._decoder, packet)
         packet.stream = self._stream
         return [packet]
 
+    def _count(self, packet: Packet[Any]) -> None:
+        """Times by the samples, where the container rounds them (Matroska to milliseconds) or doesn't say how long a
+        packet lasts (ALAC there): the tables of MP4 must say it, and what they say is heard.
+        """
+        size, tick, told = self._decoder.frame_size, packet.time_base, packet.duration or 0
+        if told and (not size or tick <= Fraction(1, self._rate)):
+            return
+        length = Fraction(size if told else _samples(self._decoder, packet), self._rate)
+        if told and abs(length - told * tick) >= tick:  # cut short, or of another kind than its header says
+            length = told * tick
+        time = (packet.dts or 0) * tick
+        if self._due is not None and abs(self._due - time) < tick:
+            time = min(max(self._due, time - tick / 2), time + tick / 2)
+        self._due = time + length
+        packet.time_base = Fraction(1, self._rate)
+        packet.pts = packet.dts = round(time * self._rate)
+        packet.duration = round(length * self._rate)
 
-def _length(decoder: AudioCodecContext, packet: Packet[Any]) -> int:
-    """Of sound whose container doesn't say it (ALAC in Matroska): players of MP4 leave out a last packet without."""
+
+def _samples(decoder: AudioCodecContext, packet: Packet[Any]) -> int:
     with suppress(FFmpegError):
-        seconds = sum(Fraction(frame.samples, frame.sample_rate) for frame in decoder.decode(packet))
-        return round(seconds / packet.time_base)
+        return sum(frame.samples for frame in decoder.decode(packet))
     return 0
 
 
@@ -149,7 +171,7 @@ class _Sound:
         self._resampler: AudioResampler | None = None
         channels = decoder.layout.nb_channels
         layout = _LAYOUTS.get(channels, "stereo")
-        rate = 48000 if encoder == "libopus" else min(decoder.sample_rate, 96000)
+        rate = {"libopus": 48000, "aac": min(decoder.sample_rate, 96000)}.get(encoder, decoder.sample_rate)
         _probe_sound(encoder, rate, layout)
         self.stream: AudioStream = container.add_stream(encoder, rate=rate)  # type: ignore[assignment]
         _set_sound(self.stream.codec_context, layout)
@@ -159,7 +181,7 @@ class _Sound:
             frames = self._decoder.decode(packet)
         except FFmpegError:  # a damaged packet is a gap in the sound
             frames = []
-        ready = [it for frame in frames for it in self._uniform(self._stamped(frame))]
+        ready = [it for frame in frames for each in self._stamped(frame) for it in self._uniform(each)]
         if packet is None and self._resampler:
             ready += [it for it in self._resampler.resample(None) if it]
         made = [it for frame in ready for it in self.stream.encode(frame)]
@@ -174,15 +196,24 @@ class _Sound:
             self._resampler = AudioResampler(context.format, context.layout, context.sample_rate)
         return self._resampler.resample(frame)
 
-    def _stamped(self, frame: AudioFrame) -> AudioFrame:
-        """Time runs by the samples, whatever a damaged file says, but gaps stay."""
-        told = frame.pts * frame.time_base if frame.pts is not None and frame.time_base else self._due
-        if self._due is None or (told is not None and told > self._due + _GAP):
-            self._due = told or Fraction(0)
-        frame.time_base = Fraction(1, frame.sample_rate)
-        frame.pts = round(self._due * frame.sample_rate)
-        self._due += Fraction(frame.samples, frame.sample_rate)
-        return frame
+    def _stamped(self, frame: AudioFrame) -> Iterator[AudioFrame]:
+        """Time runs by the samples, whatever a damaged file says; gaps become silence, which PCM in .mov can't skip."""
+        rate = frame.sample_rate
+        told = frame.pts * frame.time_base if frame.pts is not None and frame.time_base else self._due or Fraction(0)
+        self._due = told if self._due is None else self._due
+        missing = round((told - self._due) * rate) if told > self._due + _GAP else 0
+        silence = (_silence(frame, min(rate, missing - done)) for done in range(0, missing, rate))
+        for each in chain(silence, [frame]):
+            each.sample_rate, each.time_base, each.pts = rate, Fraction(1, rate), round(self._due * rate)
+            self._due += Fraction(each.samples, rate)
+            yield each
+
+
+def _silence(like: AudioFrame, samples: int) -> AudioFrame:
+    frame = AudioFrame(like.format, like.layout, samples)
+    for plane in frame.planes:
+        plane.update(bytes(plane.buffer_size))
+    return frame
 
 
 def _set_sound(context: AudioCodecContext, layout: str) -> None:

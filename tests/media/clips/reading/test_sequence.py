@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 from mattecli.errors import InputError
 from mattecli.media.clips.planes.colour import to_rgb
 from mattecli.media.clips.planes.frame import Frame
+from mattecli.media.clips.reading import sequence
 from mattecli.media.clips.reading.clip import open_clip
 from tests.media.clips.making import rgb_of
 
@@ -121,3 +123,20 @@ def test_no_picture_like_it(tmp_path: Path, pattern: str) -> None:
     if "nowhere" not in pattern:
         with pytest.raises(InputError, match="no picture that can be decoded"):
             open_clip(str(tmp_path / pattern))
+
+
+def test_few_pictures_are_decoded_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "n{:02d}.png", list(range(30)))
+    decoded, decode = list[Path](), sequence._decode
+
+    def noting(path: Path) -> Any:
+        decoded.append(path)
+        return decode(path)
+
+    monkeypatch.setattr(sequence, "AHEAD", 2)
+    monkeypatch.setattr(sequence, "_decode", noting)
+    with open_clip(str(tmp_path / "n%02d.png")) as clip:
+        frames = iter(clip)
+        assert next(frames).pts == 0
+        threading.Event().wait(0.2)
+        assert len(decoded) <= 5 and len(list(frames)) == 29

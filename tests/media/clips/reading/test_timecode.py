@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from mattecli.media.clips.reading.timecode import moved
+from mattecli.media.clips.reading.timecode import moved, recounted
 
 
 def test_dropped_numbers_are_passed_over() -> None:
@@ -35,3 +35,17 @@ def test_dropped_numbers_are_passed_over() -> None:
 )
 def test_a_few(timecode: str, rate: Fraction, frames: int, expected: str) -> None:
     assert moved(timecode, frames, Fraction(rate)) == expected
+
+
+@pytest.mark.parametrize(
+    ("timecode", "old", "new", "expected"),
+    [
+        ("01:00:00;45", Fraction(60000, 1001), Fraction(30000, 1001), "01:00:00;22"),
+        ("00:01:00;02", Fraction(30000, 1001), Fraction(60000, 1001), "00:01:00;04"),
+        ("00:01:00;04", Fraction(30000, 1001), 25, "00:01:00:03"),
+        ("10:00:00:12", 24, 24, "10:00:00:12"),
+        ("", 25, 50, ""),
+    ],
+)
+def test_another_rate_counts_other_frames(timecode: str, old: Fraction, new: Fraction, expected: str) -> None:
+    assert recounted(timecode, Fraction(old), Fraction(new)) == expected

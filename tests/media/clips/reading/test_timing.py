@@ -58,9 +58,10 @@ def test_seconds_are_taken_to_the_nearest_tick(seconds: float, base: Fraction, t
 def test_packets_outside_are_cut_and_the_rest_moved() -> None:
     part = Part.between(1.0, 2.0, Fraction(0), Fraction(1, 1000))
     part.first = 1020
-    packets: Any = [Stamped(pts, pts, Fraction(1, 48000)) for pts in (0, 48000, 48960, 72000, 95999, 96000)]
+    times = (0, 47936, 48960 - 1023, 48960, 72000, 95999, 96000)
+    packets: Any = [Stamped(pts, pts, Fraction(1, 48000), 1024) for pts in times]
     kept = part.cut(packets)
-    assert [packet.pts for packet in kept] == [packet.dts for packet in kept] == [0, 23040, 47039]
+    assert [packet.pts for packet in kept] == [packet.dts for packet in kept] == [-1023, 0, 23040, 47039]
 
 
 @pytest.mark.parametrize(

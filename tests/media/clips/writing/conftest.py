@@ -129,7 +129,9 @@ def reread():
 def input_clip(tmp_path):
     """`input_clip("a.mp4", sound="aac", text="mov_text")`: a clip of 12 frames, with sound and subtitles."""
 
-    def make(name, *, sound="", text="", layout="stereo", font=b"", chapters=(), timecode="") -> Path:
+    def make(
+        name, *, sound="", text="", layout="stereo", font=b"", chapters=(), timecode="", cues=((0, 200), (250, 450))
+    ) -> Path:
         path = tmp_path / name
         with av.open(str(path), "w") as out:
             out.metadata.update(title="A title", creation_time="2020-02-02T10:00:00.000000Z")
@@ -159,11 +161,12 @@ def input_clip(tmp_path):
                 if audio:
                     out.mux(audio.encode(tone(k, audio.layout)))
                 if words and k % 6 == 0:
-                    said = SubtitleSet.create(f"0,0,Default,,0,0,0,,Line {k}".encode(), 0, 200)
+                    begin, end = cues[k // 6]
+                    said = SubtitleSet.create(f"0,0,Default,,0,0,0,,Line {k}".encode(), 0, end - begin)
                     packet = words.codec_context.encode_subtitle(said)
                     packet.stream, packet.time_base = words, Fraction(1, 1000)
-                    packet.pts = packet.dts = 1000 * k // 24
-                    packet.duration = 200
+                    packet.pts = packet.dts = begin
+                    packet.duration = end - begin
                     out.mux(packet)
             out.mux(video.encode(None))
             if audio:
@@ -204,16 +207,18 @@ def rewrite(origin):
             clip = origin(video.time_base, video.average_rate, container, video, others)
             clip.metadata, clip.chapters = dict(container.metadata), container.chapters()
             sink = open_sink(target, format, clip, **options)
-            passing = []
+            frames, passing = [], []
             for packet in container.demux():
                 if packet.stream is not video:
                     passing.append(packet)
                     continue
                 for picture in packet.decode():
                     length = picture.duration or 1
-                    sink.write(Frame(format, levels(picture), picture.pts, length, picture.time_base, passing=passing))
+                    frames.append(Frame(format, levels(picture), picture.pts, length, picture.time_base, None, passing))
                     passing = []
-            clip.trailing = passing
+            frames[-1].passing += passing
+            for frame in frames:
+                sink.write(frame)
         sink.close()
         return sink
 

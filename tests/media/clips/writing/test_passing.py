@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import sys
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -54,6 +56,15 @@ def test_sound_is_copied_where_it_fits(tmp_path, input_clip, rewrite, reread, so
     assert after.container.streams[1].metadata.get("language") == known
 
 
+@pytest.mark.parametrize(("sound", "samples"), [("aac", 1024), ("alac", 4096)])
+def test_an_mp4_says_how_many_samples_a_packet_has(tmp_path, input_clip, rewrite, reread, sound, samples):
+    """Matroska counts milliseconds, which are no whole number of samples."""
+    rewrite(input_clip("a.mkv", sound=sound), Target(tmp_path / "b.mp4"))
+    packets = reread(tmp_path / "b.mp4").others[1]
+    assert {packet.duration for packet in packets[3:-1]} == {samples}
+    assert all(b.pts - a.pts == a.duration for a, b in itertools.pairwise(packets))
+
+
 @pytest.mark.parametrize("layout", ["stereo", "5.1"])
 def test_channels_that_have_no_names_get_the_usual_ones(tmp_path, input_clip, rewrite, reread, layout):
     """Matroska only counts those of PCM, and MP4 holds none without a name."""
@@ -68,8 +79,10 @@ def test_channels_that_have_no_names_get_the_usual_ones(tmp_path, input_clip, re
     ("source", "sound", "goal", "becomes"),
     [
         ("a.mp4", "aac", "b.webm", "Opus"),
-        ("a.mkv", "libopus", "b.mov", "AAC"),
+        ("a.mkv", "libopus", "b.mov", "PCM"),
+        ("a.mkv", "flac", "b.mov", "PCM"),
         ("a.mov", "pcm_s16le", "b.webm", "Opus"),
+        ("a.avi", "pcm_u8", "b.mp4", "AAC"),
     ],
 )
 @pytest.mark.parametrize("layout", ["mono", "stereo", "5.1"])
@@ -79,7 +92,7 @@ def test_sound_is_transcoded_where_it_must(tmp_path, input_clip, rewrite, reread
     assert f"transcoded to {becomes}" in sink.notes[0]
     after = reread(tmp_path / goal)
     stream = after.container.streams.audio[0]
-    assert stream.codec_context.codec.canonical_name == becomes.lower()
+    assert stream.codec_context.codec.canonical_name == {"PCM": "pcm_s24le"}.get(becomes, becomes.lower())
     decoder = stream.codec_context
     samples = [f.to_ndarray() for p in after.others[1] for f in decoder.decode(p)]
     rate = decoder.sample_rate
@@ -120,6 +133,15 @@ def test_subtitles_pass(tmp_path, input_clip, rewrite, reread, source, text, goa
     assert [float(start) for start, _, _ in said] == pytest.approx([0, 0.25], abs=0.001)
     assert [float(length) for _, length, _ in said] == pytest.approx([0.2, 0.2], abs=0.001)
     assert b"Line 6" in said[1][2]
+
+
+def test_subtitles_of_a_movie_stay_what_they_are(tmp_path, input_clip, rewrite, reread):
+    """Those that follow each other at once have an empty one between them, which the muxer writes too."""
+    rewrite(input_clip("a.mp4", text="mov_text", cues=((0, 250), (250, 480))), Target(tmp_path / "b.mp4"))
+    before, after = (
+        [(p.pts, p.duration, bytes(p)) for p in reread(tmp_path / name).others[1]] for name in ("a.mp4", "b.mp4")
+    )
+    assert after == before and len(after) > 2
 
 
 def test_subtitles_that_nothing_can_hold_are_left_out(tmp_path, origin):
@@ -240,10 +262,8 @@ def test_a_broadcast_that_changes_its_channels_stays_as_it_began(tmp_path, input
     format = Format(64, 96)
     with av.open(io.BytesIO(b"".join(parts))) as container:
         packets = [packet for packet in container.demux(audio=0) if packet.size]
-        sink = open_sink(
-            Target(tmp_path / "b.webm"), format, origin(others=[container.streams.audio[0]], trailing=packets)
-        )
-        sink.write(frames(format, (0,))[0])
+        sink = open_sink(Target(tmp_path / "b.webm"), format, origin(others=[container.streams.audio[0]]))
+        sink.write(replace(frames(format, (0,))[0], passing=packets))
         sink.close()
     after = reread(tmp_path / "b.webm")
     decoder = after.container.streams.audio[0].codec_context
@@ -252,13 +272,74 @@ def test_a_broadcast_that_changes_its_channels_stays_as_it_began(tmp_path, input
     assert sum(frame.samples for frame in heard) / 48000 > 0.9
 
 
+def test_where_sound_is_missing_there_is_silence(tmp_path, input_clip, origin, frames, reread):
+    """PCM in .mov has no gaps: what follows one would come too early."""
+    format = Format(64, 96)
+    with av.open(str(input_clip("a.mkv", sound="libopus", layout="mono"))) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.size]
+        sink = open_sink(Target(tmp_path / "b.mov"), format, origin(others=[container.streams.audio[0]]))
+        sink.write(replace(frames(format, (0,))[0], passing=packets[:8] + packets[16:]))
+        sink.close()
+    after = reread(tmp_path / "b.mov")
+    decoder = after.container.streams.audio[0].codec_context
+    heard = np.concatenate([f.to_ndarray()[0] for p in after.others[1] for f in decoder.decode(p)]) / 2**31
+    assert len(heard) == pytest.approx(24000, abs=960)
+    assert not heard[7800:14800].any() and np.abs(heard[15800:20000]).max() > 0.3
+
+
 def test_sound_whose_stamps_stand_still_is_moved_on(tmp_path, input_clip, origin, frames, reread):
     format = Format(64, 96)
     with av.open(str(input_clip("a.mkv", sound="flac"))) as container:
         packets = [packet for packet in container.demux(audio=0) if packet.size]
         packets[2].pts = packets[2].dts = packets[1].dts
-        clip = origin(others=[container.streams.audio[0]], trailing=packets)
-        sink = open_sink(Target(tmp_path / "b.mp4"), format, clip)
-        sink.write(frames(format, (0,))[0])
+        sink = open_sink(Target(tmp_path / "b.mp4"), format, origin(others=[container.streams.audio[0]]))
+        sink.write(replace(frames(format, (0,))[0], passing=packets))
         sink.close()
     assert reread(tmp_path / "b.mp4").md5(1) == hashlib.md5(b"".join(map(bytes, packets))).hexdigest()
+
+
+def test_transcoded_sound_keeps_its_start_its_gaps_and_its_end(tmp_path, input_clip, origin, frames, reread):
+    """Half a second of it, from 0.3 s on, with as long a gap in its middle."""
+    with av.open(str(input_clip("a.mkv", sound="pcm_s16le"))) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.size]
+        for packet in packets:
+            packet.pts = packet.dts = packet.pts + (300 if packet.pts < 240 else 800)
+        sink = open_sink(Target(tmp_path / "b.webm"), Format(64, 96), origin(others=[container.streams.audio[0]]))
+        sink.write(replace(frames(Format(64, 96), (0,))[0], passing=packets))
+        sink.close()
+    times = [float(packet.pts * packet.time_base) for packet in reread(tmp_path / "b.webm").others[1]]
+    assert times[0] == pytest.approx(0.3, abs=0.01) and 1.28 <= times[-1] < 1.32
+
+
+def copied(old, new, tell):
+    """The clip at `old` in `new`, of whose streams `tell` says something else."""
+    with av.open(str(old)) as first, av.open(str(new), "w") as second:
+        streams = [second.add_stream_from_template(stream) for stream in first.streams]
+        for stream in streams:
+            tell(stream)
+        for packet in first.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream_index]
+                second.mux(packet)
+    return new
+
+
+def test_streams_stay_what_they_are_for(tmp_path, input_clip, rewrite, reread):
+    kinds = {"audio": av.stream.Disposition.comment, "subtitle": av.stream.Disposition.forced}
+
+    def tell(stream):
+        stream.disposition = kinds.get(stream.type, stream.disposition)
+
+    path = copied(input_clip("a.mkv", sound="flac", text="srt"), tmp_path / "b.mkv", tell)
+    rewrite(path, Target(tmp_path / "c.mkv"))
+    for stream in list(reread(tmp_path / "c.mkv").container.streams)[1:]:
+        assert stream.disposition == kinds[stream.type]
+
+
+def test_counts_of_the_old_file_are_not_told_of_the_new(tmp_path, input_clip, rewrite, reread):
+    """Readers, ours too, believe those that mkvmerge writes."""
+    counts = {"NUMBER_OF_FRAMES": "999", "BPS": "7", "_STATISTICS_TAGS": "BPS"}
+    path = copied(input_clip("a.mkv", sound="flac"), tmp_path / "b.mkv", lambda stream: stream.metadata.update(counts))
+    rewrite(path, Target(tmp_path / "c.mkv"))
+    told = [stream.metadata for stream in reread(tmp_path / "c.mkv").container.streams]
+    assert len(told) == 2 and not any(counts.keys() & one.keys() for one in told)

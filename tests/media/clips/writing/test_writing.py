@@ -333,3 +333,29 @@ def test_a_size_that_the_encoder_refuses_is_one_sentence(tmp_path, origin):
     with pytest.raises(UsageError, match="70000x2"):
         open_sink(Target(tmp_path / "a.mp4"), format, origin())
     assert names(tmp_path) == []
+
+
+def test_narrow_pixels_become_square_by_height(tmp_path, origin, frames, reread):
+    """As those of NTSC."""
+    format = Format(72, 108, aspect=Fraction(8, 9))
+    write(tmp_path / "a.webm", format, frames(format, (0,)), origin())
+    assert (reread(tmp_path / "a.webm").video.width, reread(tmp_path / "a.webm").video.height) == (108, 81)
+
+
+def test_prores_keeps_every_level_of_a_deep_alpha(tmp_path, origin, frames, reread):
+    format = Format(64, 96, depth=10, chroma="444", alpha=True)
+    (made,) = frames(format, (0,))
+    write(tmp_path / "a.mov", format, [made], origin())
+    assert np.abs(reread(tmp_path / "a.mov").planes()[3] / 4095 - made.planes[3] / 1023).max() < 0.5 / 1023
+
+
+def test_a_full_disk_behind_stdout_may_show_at_the_very_end(origin, frames, monkeypatch):
+    """What is written to is buffered."""
+
+    class Full(io.BytesIO):
+        def flush(self):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", type("Out", (), {"buffer": Full()}))
+    with pytest.raises(OSError, match="No space left"):
+        write(None, SMALL, frames(SMALL), origin())
