@@ -125,6 +125,7 @@ class _Bench:
             self._device = None
             if suits(self._fast):
                 self._device = OnDevice(self._fast, self._renderer, clip.format, self._seen)
+                self._device.seconds(self._frames[0], 1)  # its graph is captured when it is first run
         self._answers = [coarse for _, coarse in self._follow(self._fast, self._pictures)]
         deque(self._follow(self._eager, self._pictures[:2]), 0)
         self._made = encoding(self._target.suffix, setting.codec, self._renderer.format, hwaccel=self._target.hwaccel)

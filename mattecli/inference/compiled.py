@@ -46,7 +46,7 @@ class OpenVino:
 
         `given` is what `forward` takes beside the image, `[h, w, C]`.
         """
-        pictures = [_plain(picture) for picture in (rgb, *given.values())]
+        pictures = [plain(picture) for picture in (rgb, *given.values())]
         key = (*given, *((picture.shape, picture.dtype) for picture in pictures))
         if key not in self._ready:
             self._ready[key] = self._compile(pictures, tuple(given))
@@ -103,7 +103,7 @@ def taken(prediction: Prediction) -> dict[str, Tensor]:
     return guides or {"alpha": prediction.alpha}
 
 
-def _plain(picture: Picture) -> Picture:
+def plain(picture: Picture) -> Picture:
     """uint8 and float32 stay, uint16 becomes float32 in [0, 1]."""
     picture = np.ascontiguousarray(picture)
     return picture if picture.dtype != np.uint16 else picture.astype(np.float32) / 65535

@@ -50,7 +50,8 @@ def resolve_precision(name: str, device: torch.device, half: bool = True) -> str
     """`auto` is fp16 on CUDA (as fast as bf16, three bits finer), bf16 on CPUs that multiply it, else fp32.
 
     It is fp32 too for a network that is not known to stay within 2/255 in 16 bits (`Spec.half`), and on OpenVINO for
-    one that does not name the modules which must not be rounded (`exact`).
+    one that does not name the modules which must not be rounded (`exact`). On CUDA, PyTorch's fp32 lets cuDNN round
+    what goes into convolutions to TF32 (emulated, `realtime` on a portrait: 0.4/255 at the worst).
     """
     if name == "auto":
         if half and device.type == "cuda":

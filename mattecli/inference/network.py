@@ -18,7 +18,7 @@ from mattecli import zoo
 from mattecli.errors import InputError, UsageError
 from mattecli.inference import tiles
 from mattecli.inference.coarse import Coarse
-from mattecli.inference.compiled import OpenVino, State
+from mattecli.inference.compiled import OpenVino, State, plain
 from mattecli.inference.devices import PRECISIONS, resolve_device, resolve_engine, resolve_precision
 from mattecli.inference.ghosts import without_ghosts
 from mattecli.inference.guidance.hints import NOTHING, Hints
@@ -180,9 +180,9 @@ class Matter:
         return {name: value[0].float().cpu().numpy() for name, value in maps.items()}, prediction.state
 
     def _image(self, rgb: Picture) -> Tensor:
-        """`[1, C, h, w]` float32 in [0, 1] in channels_last, on the device; bytes go up, not floats."""
-        pixels = torch.from_numpy(np.ascontiguousarray(rgb)).to(self.device).permute(2, 0, 1)[None]
-        return pixels if rgb.dtype == np.float32 else pixels.float() / np.iinfo(rgb.dtype).max
+        """`[1, C, h, w]` float32 in [0, 1] in channels_last, on the device; bytes go up as bytes."""
+        pixels = torch.from_numpy(plain(rgb)).to(self.device).permute(2, 0, 1)[None]
+        return pixels.float() / 255 if rgb.dtype == np.uint8 else pixels
 
 
 def _check(rgb: Picture) -> None:

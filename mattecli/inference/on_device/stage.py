@@ -128,12 +128,17 @@ class OnDevice:
         picture = None
         if self._form.colour.hdr:
             picture = self._lane.up([turn.picture]).view(turn.picture.shape)
-        return Inputs(self._lane.up(turn.sent.planes), self._background(turn.made or turn.sent), picture)
+        levels = self._lane.up(turn.sent.planes)
+        return Inputs(levels, self._background(turn.made, levels), picture)
 
-    def _background(self, frame: Frame) -> Tensor | None:
-        """What goes behind `frame`; it goes up where it isn't there yet."""
+    def _background(self, frame: Frame | None, levels: Tensor) -> Tensor | None:
+        """What goes behind `frame`; it goes up where it isn't there yet. Where no frame is made, some of `levels`: a
+        rehearsal is backwards, for which a clip would be opened anew.
+        """
         if self._behind is None:
             return None
+        if frame is None:
+            return levels[: sum(height * width for height, width in self._form.shapes[:3])]
         planes = self._behind(frame, np.zeros((1, 1), np.float32))
         if self._uploaded is None or self._uploaded[0] is not planes:
             self._uploaded = planes, self._lane.up(planes)

@@ -147,6 +147,22 @@ def test_backgrounds_go_up_when_they_change(steady, monkeypatch):
     assert sum(any(arrays is planes for planes in behind.shown) for arrays in went_up) == 3
 
 
+@pytest.mark.parametrize("steady", ["state", "delay"])
+def test_backgrounds_are_asked_for_in_the_order_of_frames(steady):
+    """Clips as a background can't go back but from their beginning; rehearsals need none."""
+    form, asked = Format(72, 128), []
+    frames, behind = scenes(form, [3, 12, 2]), renderer_of("composite", form).behind
+
+    def noted(frame, alpha):
+        asked.append(frame.pts)
+        return behind(frame, alpha)
+
+    matter, renderer = matter_of(Counting()), Renderer("composite", form, noted)
+    made = run(on_device(matter, renderer, form, steady=steady), frames)
+    assert asked == list(range(17))
+    check(made, expected(matter, renderer, frames, steady))
+
+
 def test_a_few_frames_are_sent_ahead():
     form, matter = Format(64, 96), matter_of(Given())
     for ahead in (0, 2):
