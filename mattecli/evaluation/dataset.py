@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -111,16 +110,13 @@ def _files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder.")
     found: dict[str, Path] = {}
-    for path in _visible(sorted(folder.rglob("*")), folder):
-        name = path.relative_to(folder).with_suffix("").as_posix()
+    for path in sorted(folder.rglob("*")):
+        below = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in below.parts)
+        if hidden or path.suffix.lower() not in READABLE or not path.is_file():
+            continue
+        name = below.with_suffix("").as_posix()
         if name in found:
             raise UsageError(f"{found[name]} and {path} have the same name; keep one of them.")
         found[name] = path
     return found
-
-
-def _visible(paths: Iterable[Path], folder: Path) -> Iterable[Path]:
-    for path in paths:
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in READABLE and not hidden and path.is_file():
-            yield path

@@ -5,9 +5,9 @@ value/255 and value/65535. `region` `[H, W]` bool limits what is summed (for com
 trimap, see `unknown`); None is the whole image. Filters and components always see the whole image, and nothing
 outside the region is overwritten.
 
-As in the official code, SAD, Grad and Conn are sums divided by 1000, MSE is a mean, mattes are single precision,
-Grad stretches each matte to [0, 1] first, and Conn never takes the background for a component. MAD and IoU are not
-in that code; MAD is a mean.
+As in the official code, SAD, Grad and Conn (Rhemann et al. 2009) are sums divided by 1000, MSE is a mean, mattes are
+single precision, Grad stretches each matte to [0, 1] first, and Conn (thresholds 0.1 … 1, 4-connected) never takes the
+background for a component. MAD and IoU are not in that code; MAD is a mean. Of an empty region means are NaN.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def measure(prediction: Plane, truth: Plane, region: Region = None) -> dict[str,
 def measure_regions(prediction: Plane, truth: Plane, regions: Mapping[str, Region]) -> dict[str, dict[str, float]]:
     """All of `METRICS` by name, for each of `regions` by its name; filters and components are done once for all."""
     for region in regions.values():
-        p, g, _ = _planes(prediction, truth, region)
+        p, g = _planes(prediction, truth, region)
     difference, steepness, connectivity = np.abs(p - g), _steepness_error(p, g), _connectivity_error(p, g)
     square = np.square(difference)
     return {
@@ -73,53 +73,34 @@ def as_float(plane: Plane) -> NDArray[np.float32]:
     return plane.astype(np.float32, copy=False)
 
 
-def sad(prediction: Plane, truth: Plane, region: Region = None) -> float:
-    """Sum of absolute differences / 1000."""
-    p, g, r = _planes(prediction, truth, region)
-    return _total(np.abs(p - g), r) / 1000
+def mse(prediction: Plane, truth: Plane) -> float:
+    """Mean squared error."""
+    p, g = _planes(prediction, truth)
+    return _mean(np.square(p - g))
 
 
-def mse(prediction: Plane, truth: Plane, region: Region = None) -> float:
-    """Mean squared error; NaN if the region is empty."""
-    p, g, r = _planes(prediction, truth, region)
-    return _mean(np.square(p - g), r)
-
-
-def mad(prediction: Plane, truth: Plane, region: Region = None) -> float:
-    """Mean absolute difference; NaN if the region is empty."""
-    p, g, r = _planes(prediction, truth, region)
-    return _mean(np.abs(p - g), r)
-
-
-def grad(prediction: Plane, truth: Plane, region: Region = None) -> float:
-    """Gradient error / 1000 (Rhemann et al. 2009): squared differences of Gaussian-derivative magnitudes, σ 1.4."""
-    p, g, r = _planes(prediction, truth, region)
-    return _total(_steepness_error(p, g), r) / 1000
-
-
-def conn(prediction: Plane, truth: Plane, region: Region = None) -> float:
-    """Connectivity error / 1000 (Rhemann et al. 2009), thresholds 0.1 … 1, 4-connected."""
-    p, g, r = _planes(prediction, truth, region)
-    return _total(_connectivity_error(p, g), r) / 1000
+def mad(prediction: Plane, truth: Plane) -> float:
+    """Mean absolute difference."""
+    p, g = _planes(prediction, truth)
+    return _mean(np.abs(p - g))
 
 
 def iou(prediction: Plane, truth: Plane, region: Region = None) -> float:
     """Intersection over union of alpha > 0.5; 1 if neither has such a pixel."""
-    p, g, r = _planes(prediction, truth, region)
-    p, g = p > 0.5, g > 0.5
-    union = _count(p | g, r)
-    return _count(p & g, r) / union if union else 1.0
+    p, g = (plane > 0.5 for plane in _planes(prediction, truth, region))
+    union = _count(p | g, region)
+    return _count(p & g, region) / union if union else 1.0
 
 
-def _planes(prediction: Plane, truth: Plane, region: Region) -> tuple[Plane, Plane, Region]:
+def _planes(prediction: Plane, truth: Plane, region: Region = None) -> tuple[Plane, Plane]:
     if prediction.ndim != 2 or prediction.shape != truth.shape:
         raise ValueError(f"two mattes [H, W] of one size are needed, not {prediction.shape} and {truth.shape}")
     if region is not None and (region.shape != truth.shape or region.dtype != np.bool_):
         raise ValueError(f"a boolean region of size {truth.shape} is needed, not {region.dtype} {region.shape}")
-    return as_float(prediction), as_float(truth), region
+    return as_float(prediction), as_float(truth)
 
 
-def _total(values: Plane, region: Region) -> float:
+def _total(values: Plane, region: Region = None) -> float:
     return float((values if region is None else values[region]).sum(dtype=np.float64))
 
 
@@ -127,13 +108,13 @@ def _count(values: NDArray[np.bool_], region: Region) -> int:
     return int(np.count_nonzero(values if region is None else values & region))
 
 
-def _mean(values: Plane, region: Region) -> float:
+def _mean(values: Plane, region: Region = None) -> float:
     count = values.size if region is None else np.count_nonzero(region)
     return _total(values, region) / count if count else math.nan
 
 
 def _steepness_error(p: NDArray[np.float32], g: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What `grad` adds up, per pixel."""
+    """What Grad adds up, per pixel: squared differences of Gaussian-derivative magnitudes, σ 1.4."""
     error: NDArray[np.float32] = np.square(_magnitude(p) - _magnitude(g))
     return error
 
@@ -161,7 +142,7 @@ def _kernels() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _connectivity_error(p: NDArray[np.float32], g: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What `conn` adds up, per pixel."""
+    """What Conn adds up, per pixel."""
     level = _connected_level(np.minimum(p, g))
     error: NDArray[np.float32] = np.abs(_connectivity(p, level) - _connectivity(g, level))
     return error

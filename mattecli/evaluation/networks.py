@@ -15,9 +15,9 @@ from mattecli.evaluation.run import Predict
 from mattecli.evaluation.workers import Map
 from mattecli.inference import guided
 from mattecli.inference.coarse import Coarse
+from mattecli.inference.devices import lacks_memory
 from mattecli.inference.frames import Steady, follow
 from mattecli.inference.network import Matter
-from mattecli.inference.photos import lacks_memory
 from mattecli.media.photos import Photo
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import cv2
 import torch
 
 from mattecli.errors import UsageError
@@ -75,3 +76,11 @@ def describe(matter: Matter) -> str:
     if matter.device.type == "cuda":
         device += f" ({torch.cuda.get_device_name(matter.device)})"
     return f"{device}, {matter.precision}" + (f", {matter.engine}" if matter.engine != "torch" else "")
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether memory was missing, as Python, OpenCV and PyTorch say it, which on a CPU has no error of its own."""
+    if isinstance(error, cv2.error):
+        return bool(error.code == cv2.Error.StsNoMem)
+    of_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return of_cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import torch
 
 from mattecli import atomic
 from mattecli.errors import InputError, MatteError, reason
 from mattecli.inference.coarse import Coarse
+from mattecli.inference.devices import lacks_memory
 from mattecli.inference.guidance.hints import NOTHING, Hints
 from mattecli.inference.instances import Choice, People
 from mattecli.inference.network import Matter
@@ -260,14 +260,6 @@ def _to_stdout(data: bytes) -> None:
         sys.stdout.buffer.flush()
     except OSError as error:
         raise InputError(f"stdout can't be written: {reason(error)}.") from error
-
-
-def lacks_memory(error: BaseException) -> bool:
-    """Whether memory was missing, as Python, OpenCV and PyTorch say it, which on a CPU has no error of its own."""
-    if isinstance(error, cv2.error):
-        return bool(error.code == cv2.Error.StsNoMem)
-    of_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    return of_cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
 def _is_the_photos(error: Exception) -> bool:

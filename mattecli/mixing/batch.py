@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Label(IntEnum):
@@ -53,13 +54,8 @@ class Batch:
         """Clips as T·N pictures, all first frames first; photos as they are."""
         if self.image.ndim == 4:
             return self
-        given = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
-        return replace(self, **{name: value.transpose(0, 1).flatten(0, 1) for name, value in given.items()})
+        return replace(self, **{name: value.transpose(0, 1).flatten(0, 1) for name, value in self.given().items()})
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        moved = {
-            f.name: value.to(device, non_blocking=non_blocking)
-            for f in fields(self)
-            if (value := getattr(self, f.name)) is not None
-        }
-        return replace(self, **moved)
+    def given(self) -> dict[str, Tensor]:
+        """What the batch has, by name."""
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}

@@ -28,7 +28,7 @@ def blend(teacher: Prediction, batch: Batch, gate: float = 0.03) -> Batch:
     if teacher.boundary is None or batch.mask is None:
         raise UsageError("Matte Label Blending needs a teacher with a boundary head, such as realtime, and masks.")
     trust = teacher.boundary * edge_band(batch.mask, max(1, round(gate * min(batch.mask.shape[-2:]))))
-    blended = blend_labels(teacher.alpha, trust, batch.mask)
+    blended = composite(trust, teacher.alpha, batch.mask)
     sure = (teacher.alpha < 0.05) | (teacher.alpha > 0.95) | (teacher.boundary > 0.5)
     is_mask, is_none = ((batch.label == label).view(-1, 1, 1, 1) for label in (Label.MASK, Label.NONE))
     return replace(
@@ -36,11 +36,6 @@ def blend(teacher: Prediction, batch: Batch, gate: float = 0.03) -> Batch:
         alpha=blended.where(is_mask, teacher.alpha.where(is_none, batch.alpha)),
         known=batch.known.new_ones(()).where(is_mask, sure.to(batch.known.dtype).where(is_none, batch.known)),
     )
-
-
-def blend_labels(matte: Tensor, boundary: Tensor, mask: Tensor) -> Tensor:
-    """M* = α′·M′ + (1 − α′)·S; all `[N, 1, H, W]` in [0, 1]."""
-    return composite(boundary, matte, mask)
 
 
 def edge_band(mask: Tensor, radius: int) -> Tensor:

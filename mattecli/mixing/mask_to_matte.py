@@ -168,9 +168,9 @@ def _checked(solved: Map, hard: Map, band: Band) -> tuple[Map, Checks]:
     return connected, checks
 
 
-def _connected(alpha: Map, hard: Map, threshold: float = 0.1) -> Map:
-    """Alpha without what is above `threshold` and yet touches no pixel of the mask at that level."""
-    count, parts = cv2.connectedComponents((alpha > threshold).astype(np.uint8), connectivity=8)
+def _connected(alpha: Map, hard: Map) -> Map:
+    """Alpha without what is above a tenth and yet touches no pixel of the mask at that level."""
+    count, parts = cv2.connectedComponents((alpha > 0.1).astype(np.uint8), connectivity=8)
     anchored = np.zeros(count, bool)
     anchored[np.unique(parts[(hard > 0) & (alpha > 0.5)])] = True
     anchored[0] = True

@@ -43,10 +43,7 @@ def check_recipes(recipes: Sequence[Recipe], resume: bool = False) -> None:
             check_files(recipe, promised)
             check_network(recipe)
             Mixture(data_settings(_without_promised(recipe)), recipe.root, recipe.seed)
-            begun = (recipe.output / "last.ckpt").exists()
-            if begun and not resume:
-                raise UsageError(f"{recipe.output} already holds a training: --resume it or choose another --output.")
-            if recipe.encoder and not begun:
+            if not recipe.begun(resume) and recipe.encoder:
                 start_encoder(zoo.create(recipe.model), recipe)
             promised.append(recipe.best)
 
@@ -68,7 +65,7 @@ def _first(recipe: Recipe) -> nn.Module:
 
     if not recipe.init:
         network = zoo.create(recipe.model)
-        if recipe.encoder and not (recipe.output / "last.ckpt").exists():
+        if recipe.encoder and not recipe.last.exists():
             start_encoder(network, recipe)
         return network
     network = zoo.load(recipe.model, recipe.init)

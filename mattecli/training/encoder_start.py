@@ -36,7 +36,6 @@ def start_encoder(network: nn.Module, recipe: Recipe) -> None:
     tensors = checkpoints.read(Path(recipe.encoder))
     try:
         if isinstance(encoder, swin.Swin):
-            imagenet.refuse_larger(encoder, tensors)
             swin.start(encoder, tensors)
         else:
             imagenet.start(encoder, tensors)

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import Protocol
 
 import cv2
@@ -38,10 +37,9 @@ class _Fields(Dataset[dict[str, Tensor] | MatteError]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor] | MatteError:
         try:
-            batch = self.batches.batch(index)
+            return self.batches.batch(index).given()
         except MatteError as error:
             return error
-        return {f.name: value for f in fields(batch) if (value := getattr(batch, f.name)) is not None}
 
 
 class Feed:
@@ -77,9 +75,8 @@ class Feed:
         if self._copies is not None:
             stream = torch.cuda.current_stream(self._device)
             stream.wait_stream(self._copies)
-            for f in fields(batch):
-                if (value := getattr(batch, f.name)) is not None:
-                    value.record_stream(stream)
+            for value in batch.given().values():
+                value.record_stream(stream)
         return batch
 
     def fetch(self) -> None:
@@ -93,7 +90,8 @@ class Feed:
             raise loaded
         if loaded is not None:
             with torch.cuda.stream(self._copies):
-                self._ahead = Batch(**loaded).to(self._device, non_blocking=True)
+                moved = {name: value.to(self._device, non_blocking=True) for name, value in loaded.items()}
+                self._ahead = Batch(**moved)
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def _duration(seconds: float) -> str:
 class Journal:
     """Writes events to `train.log`, `log.jsonl` and, where TensorBoard is installed, `tensorboard/`."""
 
-    def __init__(self, folder: Path, report: Report | None = None) -> None:
+    def __init__(self, folder: Path, report: Report | None) -> None:
         self._report = report
         self._text = (folder / "train.log").open("a", encoding="utf-8")
         self._lines = (folder / "log.jsonl").open("a", encoding="utf-8")

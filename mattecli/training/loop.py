@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import fields, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
@@ -46,7 +46,7 @@ class Source(Numbered, Protocol):
 class Objective(nn.Module):
     """Network and loss as one module, so that data parallelism sees which parameters the loss reaches."""
 
-    def __init__(self, network: nn.Module, bf16: bool, rounding: float = 0.0) -> None:
+    def __init__(self, network: nn.Module, bf16: bool, rounding: float) -> None:
         super().__init__()
         self.network = network
         self.bf16 = bf16
@@ -90,7 +90,6 @@ class Training:
         self.step = self.skipped = self.failures = 0
         self.best: dict[str, float] = {}
         self.held: list[validation.Held] | None = None
-        self.last = recipe.output / "last.ckpt"
         self._open(report, resume)
         if recipe.run.compile:
             self.network.compile()
@@ -186,7 +185,7 @@ class Training:
             return batch
         from mattecli.mixing.blending import blend
 
-        given = {f.name: value for f in fields(batch) if (value := getattr(batch, f.name)) is not None}
+        given = batch.given()
         chosen = replace(batch, **{name: value[masks] for name, value in given.items()})
         with torch.no_grad():
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
@@ -270,15 +269,12 @@ class Training:
             best=self.best,
             name=self.recipe.model,
             digest=self.recipe.digest(),
-        ).save(self.last)
+        ).save(self.recipe.last)
 
     def _open(self, report: Report | None, resume: bool) -> None:
         """Read the checkpoint or the first weights, then open the logs (in the first process only)."""
         self.journal: Journal | None = None
-        found = self.last.exists()
-        if found and not resume:
-            raise UsageError(f"{self.recipe.output} already holds a training: --resume it or choose another --output.")
-        state = Checkpoint.load(self.last) if found else None
+        state = Checkpoint.load(self.recipe.last) if self.recipe.begun(resume) else None
         if state is not None:
             self._restore(state)
         self.processes.wait()
@@ -293,13 +289,13 @@ class Training:
 
     def _restore(self, state: Checkpoint) -> None:
         if state.name != self.recipe.model:
-            raise UsageError(f"{self.last} is a training of {state.name}, not of {self.recipe.model}.")
+            raise UsageError(f"{self.recipe.last} is a training of {state.name}, not of {self.recipe.model}.")
         try:
             self.network.load_state_dict(state.model)
             self.ema.network.load_state_dict(state.ema)
             self.optimizer.load_state_dict(state.optimizer)
         except (RuntimeError, ValueError) as error:
-            raise UsageError(f"{self.last} does not fit this version of {state.name}: {error}") from error
+            raise UsageError(f"{self.recipe.last} does not fit this version of {state.name}: {error}") from error
         self.step, self.skipped, self.best = state.step, state.skipped, state.best
 
     def _note(self, text: str) -> None:

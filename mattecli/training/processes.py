@@ -28,10 +28,12 @@ class Processes:
     world: int = 1
 
     def bf16(self, precision: str) -> bool:
-        """Whether to train in bf16: on every CUDA device, on CPUs that have instructions for it."""
+        """Whether to train in bf16: on CUDA devices from Ampere on, on CPUs that have instructions for it."""
         if precision != "auto":
             return precision == "bf16"
-        return self.device.type == "cuda" or resolve_precision("auto", self.device) == "bf16"
+        if self.device.type == "cuda":
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        return resolve_precision("auto", self.device) == "bf16"
 
     def any(self, flag: bool) -> bool:
         """Whether any process says so."""
@@ -65,7 +67,7 @@ class Processes:
             distributed.barrier()
 
     def __str__(self) -> str:
-        return f"{self.device.type}" if self.world == 1 else f"{self.world} × {self.device.type}"
+        return self.device.type if self.world == 1 else f"{self.world} × {self.device.type}"
 
 
 @contextmanager
@@ -73,12 +75,13 @@ def joined(device: str) -> Iterator[Processes]:
     """Join the processes that `torchrun` started, if it did. Raises `UsageError` for a missing device."""
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     chosen = resolve_device(device)
+    if chosen.type == "cuda" and world > 1:
+        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    if chosen.type == "cuda" and chosen.index is not None:
+        torch.cuda.set_device(chosen)  # pinned memory would take the first one's context
     if world == 1:
         yield Processes(chosen)
         return
-    if chosen.type == "cuda":
-        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-        torch.cuda.set_device(chosen)
     distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield Processes(chosen, rank, world)

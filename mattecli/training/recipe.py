@@ -116,6 +116,17 @@ class Recipe:
         """The file that a finished training leaves: averaged weights of the best validation."""
         return self.output / "best.safetensors"
 
+    @property
+    def last(self) -> Path:
+        """The file that holds the whole state of a training that has begun."""
+        return self.output / "last.ckpt"
+
+    def begun(self, resume: bool) -> bool:
+        """Whether there is a training to go on with. Raises `UsageError` where there is one and no word of `resume`."""
+        if self.last.exists() and not resume:
+            raise UsageError(f"{self.output} already holds a training: --resume it or choose another --output.")
+        return self.last.exists()
+
     def digest(self) -> str:
         """A short hash of all that decides the result: not where it is read, written or run."""
         said = asdict(self)
@@ -260,19 +271,14 @@ def _value(hint: Any, value: Any, path: Path, key: str) -> Any:
     elif hint not in (int, float, str, bool, Path) or type(value) is hint:
         return value
     else:
-        names = {
-            int: "a whole number",
-            float: "a number",
-            bool: "true or false",
-            str: "a string",
-            Path: "a path",
-        }
+        names = {int: "a whole number", float: "a number", bool: "true or false", str: "a string", Path: "a path"}
         expected = names[hint]
     raise UsageError(f"{path}: {key} should be {expected}, not {value!r}.")
 
 
 def _check_ranges(recipe: Recipe, path: Path) -> None:
     o, r = recipe.optimizer, recipe.run
+    counts = (r.workers, r.validate_every, r.checkpoint_every, r.log_every)
     rules = {
         "self_training asks init for its people, so init must be given": bool(recipe.init or not recipe.self_training),
         "soup adds to init, so init must be given": bool(recipe.init or not recipe.soup),
@@ -288,10 +294,7 @@ def _check_ranges(recipe: Recipe, path: Path) -> None:
         "run.accumulate must be 1 or more": r.accumulate >= 1,
         "run.rounding must be 0 or more": r.rounding >= 0,
         "run.ema must lie in [0, 1)": 0 <= r.ema < 1,
-        "run.workers and the run.…_every must be 0 or more": min(
-            r.workers, r.validate_every, r.checkpoint_every, r.log_every
-        )
-        >= 0,
+        "run.workers and the run.…_every must be 0 or more": min(counts) >= 0,
     }
     for sentence, kept in rules.items():
         if not kept:

@@ -1,7 +1,7 @@
 """Every network of the field behind one door.
 
     >>> from mattecli import zoo
-    >>> zoo.names()
+    >>> zoo.names()[:2]
     ('realtime', 'modnet')
     >>> zoo.card("modnet").paper
     'MODNet: Real-Time Trimap-Free Portrait Matting via Objective Decomposition'

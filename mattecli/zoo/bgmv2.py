@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from mattecli.errors import UsageError
 from mattecli.mixing.batch import Batch
 from mattecli.zoo import losses
-from mattecli.zoo.bgmv2_refiner import Refiner, published_scale, resize, select
+from mattecli.zoo.bgmv2_refiner import Refiner, published_scale, select
 from mattecli.zoo.encoders.mobilenetv2 import MobileNetV2
 from mattecli.zoo.encoders.resnet import ResNet
-from mattecli.zoo.spec import Prediction, Spec, long_side, native
+from mattecli.zoo.layers import conv_norm_relu, resize
+from mattecli.zoo.spec import Prediction, Spec, check_sides, long_side, native
 
 Encoder = Literal["mobilenetv2", "resnet50", "resnet101"]
 
@@ -42,29 +43,20 @@ class ASPP(nn.Module):
 
     def __init__(self, inputs: int, outputs: int = 256) -> None:
         super().__init__()
-        pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), *_conv_norm_relu(inputs, outputs, 1))
+        pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), *conv_norm_relu(inputs, outputs, 1))
         self.convs = nn.ModuleList(
             [
-                _conv_norm_relu(inputs, outputs, 1),
-                *(_conv_norm_relu(inputs, outputs, 3, rate) for rate in RATES),
+                conv_norm_relu(inputs, outputs, 1),
+                *(conv_norm_relu(inputs, outputs, 3, rate) for rate in RATES),
                 pool,
             ]
         )
-        self.project = nn.Sequential(*_conv_norm_relu(5 * outputs, outputs, 1), nn.Dropout(0.5))
+        self.project = nn.Sequential(*conv_norm_relu(5 * outputs, outputs, 1), nn.Dropout(0.5))
 
     def forward(self, x: Tensor) -> Tensor:
         *local, whole = (conv(x) for conv in self.convs)
         y: Tensor = self.project(torch.cat((*local, resize(whole, x.shape[-2:])), 1))
         return y
-
-
-def _conv_norm_relu(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Sequential:
-    padding = kernel // 2 * dilation
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
 
 
 class Decoder(nn.Module):
@@ -187,9 +179,8 @@ class BGMv2(BGMv2Base):
         its scale, and `ref_sm` `[N, 1, H/4, W/4]`, 1 where blocks were refined. Raises `UsageError` without a
         background, or for sides that are no multiples of 4.
         """
+        check_sides(image, BLOCK, "bgmv2")
         height, width = image.shape[-2:]
-        if height % BLOCK or width % BLOCK:
-            raise UsageError(f"bgmv2 takes sides that are multiples of {BLOCK}, not {height}x{width}.")
         background = _plate(image, background)
         scale = self.backbone_scale or published_scale(height, width)
         small = (max(1, int(height * scale)), max(1, int(width * scale)))

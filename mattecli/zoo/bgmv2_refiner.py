@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mattecli.errors import UsageError
+from mattecli.zoo.layers import resize
 
 COARSE_SIDE = 480
 """Longer side of what the base sees, at both published scales: 1920 / 4 and 3840 / 8."""
@@ -87,10 +88,6 @@ def select(error: Tensor, mode: str, pixels: int | None, threshold: float) -> Te
         chosen = torch.zeros_like(flat).scatter(1, largest, 1.0)
         return (chosen.view_as(error) > 0) & (error > 0)
     raise UsageError(f"bgmv2 refines by sampling, thresholding or full, not by {mode!r}.")
-
-
-def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def _cut(x: Tensor, where: Sequence[Tensor], side: int, ring: int) -> Tensor:

@@ -24,11 +24,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mattecli.errors import UsageError
 from mattecli.mixing.batch import Batch
 from mattecli.zoo import losses
 from mattecli.zoo.encoders import imagenet
-from mattecli.zoo.spec import Prediction, Spec, long_side, native
+from mattecli.zoo.spec import Prediction, Spec, check_sides, long_side, native
 
 
 @dataclass(frozen=True)
@@ -255,12 +254,8 @@ class BiSeNetV2(nn.Module):
         Maps, `[N, classes, H, W]` logits: `logits` and, unless the network went through `fuse`, `aux2`, `aux3`,
         `aux4`, `aux5_4`. Raises `UsageError` for sides that are no multiples of 32.
         """
-        if image.shape[-2] % MULTIPLE or image.shape[-1] % MULTIPLE:
-            raise UsageError(f"bisenetv2 takes sides that are multiples of {MULTIPLE}, not {_sides(image)}.")
-        mean, std = (
-            torch.tensor(colour, dtype=image.dtype, device=image.device) for colour in (self.data.mean, self.data.std)
-        )
-        x = (image - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+        check_sides(image, MULTIPLE, "bisenetv2")
+        x = imagenet.normalise(image, self.data.mean, self.data.std)
         *stages, context = self.segment(x)
         maps = {"logits": self.head(self.bga(self.detail(x), context)).float()}
         for name, stage in zip(self.AUXILIARY, stages, strict=True):
@@ -333,7 +328,3 @@ def _nearest(x: Tensor, scale: int) -> Tensor:
 
 def _bilinear(x: Tensor, scale: int) -> Tensor:
     return F.interpolate(x, scale_factor=float(scale), mode="bilinear", align_corners=False)
-
-
-def _sides(image: Tensor) -> str:
-    return "x".join(str(side) for side in image.shape[-2:])

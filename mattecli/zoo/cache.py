@@ -110,7 +110,7 @@ def keep(name: str, file: Path) -> Kept:
     return _store(name, _translate(name, file, str(file)), file.name, checksum(file))
 
 
-def pull(name: str, report: Report, offline: bool = False) -> Kept:
+def pull(name: str, report: Report, offline: bool) -> Kept:
     """Download, check and convert the published weights of the network called `name`.
 
     `report` hears of the bytes. The checksum is compared with the card's, or where that knows none with the first

@@ -6,7 +6,7 @@ import functools
 import json
 import pickle
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -51,13 +51,13 @@ _TORCH_LEGACY = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
 """A pickle begins with its protocol; torch's legacy one goes on with this number."""
 
 
-def read(path: Path, source: str | None = None, wrappers: Sequence[str] = WRAPPERS) -> Tensors:
+def read(path: Path, source: str | None = None) -> Tensors:
     """The tensors of a checkpoint by their keys, on the CPU, without wrappers and leading `module.`.
 
     The format is told by the content, not by the suffix: safetensors, torch's zip or legacy pickle, or Paddle's
     pickle, of which only tensors and plain containers are accepted. Messages call the file `source` instead of its
     path, if given. Raises `InputError` for a file that is missing, truncated or broken, `UsageError` for one that
-    holds objects (which could run code) or no tensors. `wrappers` are names that the table of tensors may have.
+    holds objects (which could run code) or no tensors.
     """
     source = source or str(path)
     try:
@@ -71,7 +71,7 @@ def read(path: Path, source: str | None = None, wrappers: Sequence[str] = WRAPPE
         content = _read_pickle(path, source, paddle.load)
     else:
         content = _read_pickle(path, source, functools.partial(torch.load, map_location="cpu", weights_only=True))
-    return _strip(_unwrap(content, source, wrappers))
+    return _strip(_unwrap(content, source))
 
 
 def _read_safetensors(path: Path, source: str) -> Tensors:
@@ -104,9 +104,9 @@ def _read_pickle(path: Path, source: str, load: Callable[[BinaryIO], Any]) -> An
         raise InputError(f"{source} is incomplete, broken or no checkpoint.") from error
 
 
-def _unwrap(content: Any, source: str, wrappers: Sequence[str]) -> Tensors:
+def _unwrap(content: Any, source: str) -> Tensors:
     while isinstance(content, Mapping):
-        inner = next((content[key] for key in wrappers if isinstance(content.get(key), Mapping)), None)
+        inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
             break
         content = inner
@@ -184,7 +184,7 @@ def _translation(network: nn.Module) -> tuple[Callable[[str], str], Callable[[Te
     return getattr(network, "own_key", str), getattr(network, "own_tensors", dict)
 
 
-def recognise(tensors: Tensors, expected: str | None = None) -> str | None:
+def recognise(tensors: Tensors, expected: str) -> str | None:
     """The network of the zoo of which these are most of the weights and little else, None if they are of none.
 
     Of networks that differ in nothing but arithmetic (`dim`, `dim-skip`) it is `expected`, else the first.
@@ -232,10 +232,8 @@ def _hollow(name: str) -> nn.Module:
         return registry.card(name).build()
 
 
-@functools.cache
-def _bare(name: str) -> nn.Module:
-    """A network's keys and shapes; one for all who ask."""
-    return _hollow(name)
+_bare = functools.cache(_hollow)
+"""A network's keys and shapes; one for all who ask."""
 
 
 def _summary(faults: dict[str, list[str]]) -> str:

@@ -21,12 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mattecli.errors import UsageError
 from mattecli.mixing.batch import Batch
 from mattecli.zoo import trimap as trimaps
 from mattecli.zoo.encoders import vgg
 from mattecli.zoo.encoders.imagenet import normalise
-from mattecli.zoo.spec import Prediction, Spec
+from mattecli.zoo.spec import Prediction, Spec, check_sides
 
 REFERENCE, MULTIPLE = 1600, 32
 UNKNOWN = 128 / 255
@@ -99,9 +98,7 @@ class DIM(nn.Module):
         `UsageError` without a trimap, or for sides that are no multiples of 32.
         """
         trimap = trimaps.required(trimap, "DIM")
-        height, width = image.shape[-2:]
-        if height % MULTIPLE or width % MULTIPLE:
-            raise UsageError(f"DIM takes sides that are multiples of {MULTIPLE}, not {height}x{width}.")
+        check_sides(image, MULTIPLE, "DIM")
         colour = normalise(image)
         levels = torch.where((trimap > 0) & (trimap < 1), UNKNOWN, trimap)
         logits = self._decode(torch.cat((colour, levels), 1))

@@ -120,7 +120,7 @@ class E2EHIM(nn.Module):
 
         `batch.instances` `[N, K, H, W]` are people's alphas, zeros for none; without them a picture holds one person.
         Samples without a mask or matte teach only that no attention goes to people where they are known not to be.
-        The last four are left out where nobody is matched. Raises `UsageError` without scipy.
+        The last five are left out where nobody is matched. Raises `UsageError` without scipy.
         """
         maps = prediction.maps
         people = batch.alpha if batch.instances is None else batch.instances

@@ -20,13 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mattecli.errors import UsageError
 from mattecli.mixing.batch import Batch
 from mattecli.zoo import losses
 from mattecli.zoo import trimap as trimaps
 from mattecli.zoo.encoders.imagenet import normalise
 from mattecli.zoo.encoders.resnet import ResNet
-from mattecli.zoo.spec import Prediction, Spec, native
+from mattecli.zoo.spec import Prediction, Spec, check_sides, native
 
 MULTIPLE = 8
 DEVIATIONS = (0.02 * 320, 0.08 * 320, 0.16 * 320)
@@ -124,9 +123,7 @@ class FBA(nn.Module):
         sides that are no multiples of 8.
         """
         trimap = trimaps.required(trimap, "FBA")
-        height, width = image.shape[-2:]
-        if height % MULTIPLE or width % MULTIPLE:
-            raise UsageError(f"FBA takes sides that are multiples of {MULTIPLE}, not {height}x{width}.")
+        check_sides(image, MULTIPLE, "FBA")
         regions = (trimap == 0, trimap == 1)
         near = torch.cat([trimaps.proximity(region, DEVIATIONS) for region in regions], 1)
         known = torch.cat(regions, 1).to(image.dtype)

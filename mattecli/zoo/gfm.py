@@ -35,7 +35,7 @@ from mattecli.zoo import losses
 from mattecli.zoo import trimap as trimaps
 from mattecli.zoo.gfm_parts import LAYOUTS, Focus, Glance, head
 from mattecli.zoo.modnet import SEBlock
-from mattecli.zoo.spec import Prediction, SizeRule, Spec
+from mattecli.zoo.spec import Prediction, SizeRule, Spec, check_sides
 
 Rosta = Literal["tt", "ft", "bt"]
 
@@ -132,9 +132,7 @@ class GFM(nn.Module):
         foreground), `focus` and `fusion` (`[N, 1, H, W]`), all in [0, 1]. Of rim `glance_tt`, `focus_tt`, `fusion_tt`,
         `glance_ft`, … and `fusion`, which alone may leave [0, 1]. Raises `UsageError` for other sides.
         """
-        height, width = image.shape[-2:]
-        if height % MULTIPLE or width % MULTIPLE:
-            raise UsageError(f"GFM takes sides that are multiples of {MULTIPLE}, not {height}x{width}.")
+        check_sides(image, MULTIPLE, "GFM")
         encoded = self.encoder(image * 255)
         glanced, focused = self.glance(encoded), self.focus(encoded)
         maps: dict[str, Tensor] = {}

@@ -15,8 +15,11 @@ from torch import Tensor, nn
 
 from mattecli.zoo.encoders.densenet import DenseNet121
 from mattecli.zoo.encoders.resnet import BasicBlock, ResNet
+from mattecli.zoo.layers import conv_norm_relu, up
 
 BINS = (1, 3, 5)
+
+conv = partial(conv_norm_relu, bias=True)
 
 
 class ResNet34TwoBlocks(nn.Module):
@@ -113,16 +116,6 @@ LAYOUTS = {
         ("resnet.fc.",),
     ),
 }
-
-
-def conv(inputs: int, outputs: int, dilation: int = 1) -> list[nn.Module]:
-    """3×3 convolution with bias, BatchNorm, ReLU."""
-    layer = nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation)
-    return [layer, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
-
-
-def up(factor: int) -> nn.Upsample:
-    return nn.Upsample(scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 class PyramidPooling(nn.Module):

@@ -1,4 +1,4 @@
-"""Losses that several papers share. All maps are `[N, 1, H, W]`; `weight` (same shape, or None) says where to look."""
+"""Losses that several papers share, of maps `[N, C, H, W]`; `weight`, of C channels or one, says where to look."""
 
 from __future__ import annotations
 
@@ -9,39 +9,36 @@ from torch import Tensor
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
-def mean(error: Tensor, weight: Tensor | None = None) -> Tensor:
+def mean(error: Tensor, weight: Tensor) -> Tensor:
     """Mean of `error` where `weight` looks; 0 where it looks nowhere."""
-    if weight is None:
-        return error.mean()
     weight = weight.expand_as(error)
     return (error * weight).sum() / weight.sum().clamp(min=1.0)
 
 
-def l1(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+def l1(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return mean((prediction - target).abs(), weight)
 
 
-def binary_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+def binary_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Cross-entropy with soft targets in [0, 1]."""
     return mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), weight)
 
 
-def dice(probability: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+def dice(probability: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """1 − Dice coefficient per sample, averaged (Milletari et al. 2016, squared denominator)."""
-    if weight is not None:
-        probability, target = probability * weight, target * weight
+    probability, target = probability * weight, target * weight
     overlap = (probability * target).flatten(1).sum(1)
     size = (probability.square() + target.square()).flatten(1).sum(1)
     return (1 - (2 * overlap + 1) / (size + 1)).mean()
 
 
-def laplacian(prediction: Tensor, target: Tensor, weight: Tensor | None = None, levels: int = 5) -> Tensor:
+def laplacian(prediction: Tensor, target: Tensor, weight: Tensor, levels: int = 5) -> Tensor:
     """L1 between Laplacian pyramids, level l weighted 2^l, divided by `levels` (Hou & Liu 2019; RVM's scale).
 
     The pyramid of the difference is the difference of the pyramids, so only one is built. H and W must be
     divisible by 2^(levels−1).
     """
-    difference = prediction - target if weight is None else (prediction - target) * weight
+    difference = (prediction - target) * weight
     loss = difference.new_zeros(())
     for level in range(levels):
         if level == levels - 1:

@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mattecli.errors import UsageError
 from mattecli.mixing.batch import Batch
 from mattecli.zoo import losses
+from mattecli.zoo import trimap as trimaps
 from mattecli.zoo.encoders.mobilenetv2 import MobileNetV2, from_flat
 from mattecli.zoo.spec import Prediction, Spec
 
@@ -191,10 +191,9 @@ class MODNet(nn.Module):
         unknown region, averaged over the image. `matte` (1): L1, four times more in the unknown region, on
         alpha and on alpha times the image in [−1, 1]. Raises `UsageError` without a trimap.
         """
-        if batch.trimap is None:
-            raise UsageError("modnet learns from mattes with trimaps; this batch has no trimap.")
+        unknown = trimaps.unknown(batch, "modnet")
+        assert batch.trimap is not None
         alpha, known = batch.alpha, batch.known
-        unknown = ((batch.trimap > 0) & (batch.trimap < 1)).to(alpha.dtype)
         semantic, detail = prediction.maps["semantic"], prediction.maps["detail"]
         coarse = _blur(F.interpolate(alpha, scale_factor=1 / 16, mode="bilinear", align_corners=False))
         sure = (F.interpolate(known, size=coarse.shape[-2:], mode="area") == 1).to(known.dtype)

@@ -15,18 +15,18 @@ Paddle pads (see there); convolutions before a norm have biases, but HRNet's and
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mattecli.errors import UsageError
 from mattecli.mixing.batch import Batch
 from mattecli.zoo import losses
 from mattecli.zoo import trimap as trimaps
-from mattecli.zoo.encoders.hrnet import HRNet, from_paddle
+from mattecli.zoo.encoders.hrnet import PADDLE, HRNet
 from mattecli.zoo.encoders.resnet import BasicBlock
-from mattecli.zoo.spec import Prediction, SizeRule, Spec
+from mattecli.zoo.layers import conv_norm_relu, resize, up
+from mattecli.zoo.spec import Prediction, SizeRule, Spec, check_sides
 
 MULTIPLE = 32
 BINS = (1, 3, 5)
@@ -46,13 +46,7 @@ def limit_short(reference: int) -> SizeRule:
     return rule
 
 
-def _conv(inputs: int, outputs: int, kernel: int = 3, dilation: int = 1) -> nn.Sequential:
-    """Convolution with bias, BatchNorm, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2 * dilation, dilation=dilation),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
+_conv = partial(conv_norm_relu, bias=True)
 
 
 class PyramidPooling(nn.Module):
@@ -66,7 +60,7 @@ class PyramidPooling(nn.Module):
         self.conv_bn_relu2 = _conv((len(BINS) + 1) * inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        means = [_resize(stage(x), x.shape[-2:]) for stage in self.stages]
+        means = [resize(stage(x), x.shape[-2:]) for stage in self.stages]
         y: Tensor = self.conv_bn_relu2(torch.cat((x, *reversed(means)), 1))
         return y
 
@@ -78,7 +72,7 @@ class SCB(nn.Module):
         super().__init__()
         self.psp_module = PyramidPooling(inputs, 512)
         self.psps = nn.ModuleList(
-            nn.Sequential(_conv(512, outputs), _up(2 * 2**level)) for level, outputs in enumerate((256, 128, 64, 64))
+            nn.Sequential(_conv(512, outputs), up(2 * 2**level)) for level, outputs in enumerate((256, 128, 64, 64))
         )
         self.scb_stages = nn.ModuleList(
             [
@@ -105,11 +99,7 @@ class SCB(nn.Module):
 def _stage(inputs: int, middle: int, outputs: int, dilation: int = 1) -> nn.Sequential:
     """Three convolutions, the second and third dilated, and twice the size."""
     second, third = _conv(middle, middle, dilation=dilation), _conv(middle, outputs, dilation=dilation)
-    return nn.Sequential(_conv(inputs, middle), second, third, _up(2))
-
-
-def _up(factor: int) -> nn.Upsample:
-    return nn.Upsample(scale_factor=factor, mode="bilinear", align_corners=False)
+    return nn.Sequential(_conv(inputs, middle), second, third, up(2))
 
 
 class Gate(nn.Module):
@@ -147,7 +137,7 @@ class HRDB(nn.Module):
         layers = zip(self.res_list, self.convs, self.gf_list, self.gates, guides, strict=True)
         for block, narrow, flow, gate, guide in layers:
             x = narrow(block(x))
-            x = gate(x, _resize(flow(guide), x.shape[-2:]))
+            x = gate(x, resize(flow(guide), x.shape[-2:]))
         logits: Tensor = self.detail_conv(x)
         return logits
 
@@ -167,7 +157,7 @@ class PPMatting(nn.Module):
     def own_key(key: str) -> str:
         """Our name of an official key."""
         if key.startswith("backbone."):
-            return "backbone." + from_paddle(key.removeprefix("backbone."))
+            return "backbone." + HRNet.own_key(key.removeprefix("backbone."))
         for official, own in _OFFICIAL:
             key = re.sub(official, own, key)
         return key
@@ -185,12 +175,10 @@ class PPMatting(nn.Module):
         Maps: `semantic` (`[N, 3, H, W]`, the probabilities of foreground, transition and background) and `detail`
         (`[N, 1, H, W]`, in [0, 1]). Raises `UsageError` for sides that are no multiples of 32.
         """
-        height, width = image.shape[-2:]
-        if height % MULTIPLE or width % MULTIPLE:
-            raise UsageError(f"PP-Matting takes sides that are multiples of {MULTIPLE}, not {height}x{width}.")
+        check_sides(image, MULTIPLE, "PP-Matting")
         maps = self.backbone((image - 0.5) / 0.5)
         stages = self.scb(maps[-1])
-        fine = torch.cat([_resize(x, (height, width)) for x in maps[:2]], 1)
+        fine = torch.cat([resize(x, image.shape[-2:]) for x in maps[:2]], 1)
         semantic = stages[-1].float().softmax(1)
         detail = self.hrdb(fine, [stages[guide] for guide in GUIDES]).float().sigmoid()
         likeliest = semantic.argmax(1, keepdim=True)
@@ -230,17 +218,10 @@ _OFFICIAL = (
     (r"(res_list\.\d)\.conv0\._conv\b", r"\1.conv1"),
     (r"(res_list\.\d)\.conv0\._batch_norm\b", r"\1.bn1"),
     (r"\b_gate_conv\b", "gate"),
-    (r"\b_conv\b", "0"),
-    (r"\b_batch_norm\b", "1"),
-    (r"\b_mean$", "running_mean"),
-    (r"\b_variance$", "running_var"),
+    *PADDLE,
 )
 """Official keys of the two branches and ours, in this order."""
 
 
 def _distance(x: Tensor, y: Tensor) -> Tensor:
     return ((x - y).square() + 1e-6).sqrt()
-
-
-def _resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

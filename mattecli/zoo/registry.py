@@ -24,12 +24,12 @@ WEIGHTS = Path(__file__).parent / "weights"
 class Card:
     """What there is to know of a network before it is built.
 
-    `builder` is "module:callable" and `options` its keywords; `parameters` counts all that training learns. `address`
-    is where the authors publish their weights: the file itself where `direct`, else a page for a browser. `sha256` is
-    that file's checksum, None where unknown; `layers` says that it learns from the layers that composed its images;
-    `layout` is how it is made and `terms` what may be done with it: anything,
-    anything under the same licence (copyleft), or nothing commercial. `weights` is the file in `zoo/weights` that this
-    project trained, None if it trained none.
+    `builder` is "module:callable" and `options` its keywords; `parameters` counts all that training learns; `layers`
+    says that it learns from the layers that composed its images. `address` is where the authors publish their weights:
+    the file itself where `direct`, else a page for a browser. `sha256` is that file's checksum, None where unknown;
+    `layout` is how it is made and `terms` what may be done with it: anything, anything under the same licence
+    (copyleft), or nothing commercial. `weights` is the file in `zoo/weights` that this project trained, None if it
+    trained none.
     """
 
     name: str
@@ -56,19 +56,15 @@ class Card:
         return cast("nn.Module", getattr(import_module(module), attribute)(**self.options))
 
     @property
-    def shipped(self) -> Path | None:
-        """Where the weights of this project lie, whether or not they are there yet."""
-        return WEIGHTS / self.weights if self.weights else None
-
-    @property
     def download(self) -> str | None:
         """The address from which a program can take the weights, None where there is none."""
         return self.address if self.direct else None
 
     @property
     def included(self) -> Path | None:
-        """The weights that lie in this installation, None without."""
-        return self.shipped if self.shipped and self.shipped.is_file() else None
+        """The weights of this project in this installation, None without."""
+        path = WEIGHTS / self.weights if self.weights else None
+        return path if path and path.is_file() else None
 
     @property
     def model_card(self) -> str | None:

@@ -27,6 +27,7 @@ from mattecli.zoo import losses
 from mattecli.zoo.encoders.imagenet import normalise
 from mattecli.zoo.encoders.mobilenetv3 import MobileNetV3Large
 from mattecli.zoo.encoders.resnet import ResNet
+from mattecli.zoo.layers import conv_norm_relu
 from mattecli.zoo.rvm_refiner import DeepGuidedFilter, FastGuidedFilter
 from mattecli.zoo.spec import Prediction, Spec, native
 
@@ -46,7 +47,7 @@ class LRASPP(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.aspp1 = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+        self.aspp1 = conv_norm_relu(inputs, outputs, 1)
         self.aspp2 = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(inputs, outputs, 1, bias=False), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,7 +90,7 @@ class Up(nn.Module):
 
     def __init__(self, inputs: int, skip: int, outputs: int) -> None:
         super().__init__()
-        self.conv = nn.Sequential(*_conv_norm_relu(inputs + skip + 3, outputs))
+        self.conv = conv_norm_relu(inputs + skip + 3, outputs)
         self.gru = ConvGRU(outputs // 2)
 
     def forward(
@@ -110,15 +111,11 @@ class Output(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv = nn.Sequential(*_conv_norm_relu(inputs + 3, outputs), *_conv_norm_relu(outputs, outputs))
+        self.conv = nn.Sequential(*conv_norm_relu(inputs + 3, outputs), *conv_norm_relu(outputs, outputs))
 
     def forward(self, x: Tensor, picture: Tensor) -> Tensor:
         y: Tensor = self.conv(torch.cat((_twice(x, picture), picture), 1))
         return y
-
-
-def _conv_norm_relu(inputs: int, outputs: int) -> list[nn.Module]:
-    return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
 def _twice(x: Tensor, like: Tensor) -> Tensor:

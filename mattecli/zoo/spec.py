@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from mattecli.errors import UsageError
+
 SizeRule = Callable[[int, int, int | None], tuple[int, int]]
 """`(height, width, size) -> (height, width)`: the size a network wants to see a picture of that size at.
 `size` replaces the published reference length (`--size`); None keeps it."""
@@ -82,6 +84,13 @@ def long_side(reference: int, multiple: int) -> SizeRule:
         return _round(height * scale, multiple), _round(width * scale, multiple)
 
     return rule
+
+
+def check_sides(image: Tensor, multiple: int, name: str) -> None:
+    """Raise `UsageError` unless the sides of `image` `[N, C, H, W]` are multiples of what the network `name` takes."""
+    height, width = image.shape[-2:]
+    if height % multiple or width % multiple:
+        raise UsageError(f"{name} takes sides that are multiples of {multiple}, not {height}x{width}.")
 
 
 def _round(length: float, multiple: int) -> int:

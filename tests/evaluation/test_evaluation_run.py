@@ -48,8 +48,8 @@ def test_a_folder_is_scored_and_the_missing_is_counted(folders):
         "whole": pytest.approx(metrics.measure(disc(11), disc(10))),
         "trimap": pytest.approx(metrics.measure(disc(11), disc(10), region)),
     }
-    mean = (metrics.sad(disc(11), disc(10)) + metrics.sad(disc(13), disc(14))) / 2
-    assert report.mean()["whole"]["sad"] == pytest.approx(mean)
+    mean = (metrics.mad(disc(11), disc(10)) + metrics.mad(disc(13), disc(14))) / 2
+    assert report.mean()["whole"]["mad"] == pytest.approx(mean)
 
 
 def test_what_cannot_be_scored_is_told_and_the_rest_is_done(folders):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mattecli.mixing.batch import Batch, Label
-from mattecli.mixing.blending import blend, blend_labels, edge_band
+from mattecli.mixing.blending import blend, edge_band
 from mattecli.zoo.spec import Prediction
 
 
@@ -58,9 +58,3 @@ def test_an_unlabelled_photo_learns_what_the_teacher_is_sure_of(truth):
     assert torch.equal(blended.known[0] == 0, (truth[0] >= 0.05) & (truth[0] <= 0.95))
     assert blend(_teacher(truth), batch).known[0].all()
     assert not blended.known[1].any()
-
-
-def test_extremes_of_the_formula(truth):
-    mask = (truth > 0.5).float()
-    assert torch.equal(blend_labels(truth, torch.zeros_like(truth), mask), mask)
-    torch.testing.assert_close(blend_labels(truth, torch.ones_like(truth), mask), truth)

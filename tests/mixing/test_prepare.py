@@ -1,6 +1,8 @@
 """Matte labels from photo and mask: the closed-form band, its checks, and the command."""
 
 import json
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -102,7 +104,7 @@ def test_a_prior_pulls_only_where_it_is_confident(scene):
 
 
 def test_without_pymatting_the_extra_is_named(scene, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pymatting", None)
+    monkeypatch.setitem(sys.modules, "pymatting", None)
     image, alpha, _ = scene
     with pytest.raises(UsageError, match=r"mattecli\[train\]"):
         matting_laplacian.solve(image, _trimap(alpha, 1))
@@ -226,12 +228,19 @@ def test_an_interrupted_run_keeps_what_it_did(source, tmp_path):
 
 
 def test_processes_and_limit(source, tmp_path):
+    """On pictures that are refused at once: each process would take seconds to compile the solver."""
     one, two = tmp_path / "one", tmp_path / "two"
+    for name in ("a", "b"):
+        (source / "images" / f"{name}.png").write_bytes(b"no picture")
     list(prepare.prepare(source, one, workers=1, limit=2))
     list(prepare.prepare(source, two, workers=2, limit=2))
-    assert [line["name"] for line in _report(two)] == ["a", "b"]
-    for path in one.rglob("*.*"):
-        assert path.read_bytes() == (two / path.relative_to(one)).read_bytes()
+    assert _report(one) == _report(two) and [line["name"] for line in _report(two)] == ["a", "b"]
+
+
+def test_its_processes_do_without_torch():
+    """Which takes a second and 180 MB of each."""
+    code = "import sys, mattecli.mixing.prepare; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_folders_that_do_not_fit_are_wrong_use(tmp_path, capsys):

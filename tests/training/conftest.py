@@ -19,5 +19,6 @@ def tiny() -> Iterator[ModuleType]:
 
 
 @pytest.fixture(autouse=True)
-def _quick(one_thread: None) -> None:
-    """Whatever is trained here is small."""
+def _quick(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is trained here is small, and so are the pictures of a validation."""
+    monkeypatch.setattr("mattecli.training.validation.LONG_SIDE", 128)

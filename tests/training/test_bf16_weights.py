@@ -100,7 +100,6 @@ def test_a_training_can_begin_with_it() -> None:
 
 def test_what_is_exported_is_rounded_and_what_resumes_is_not(tiny, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(tiny, "Tiny", lambda: small().train())
-    monkeypatch.setattr(validation, "LONG_SIDE", 64)
     plan = read_recipe(str(tiny.recipe(tmp_path, steps=2)))
     training = tiny.train(dataclasses.replace(plan, run=dataclasses.replace(plan.run, bf16_weights=True)))
     averaged, written = training.ema.network, checkpoints.read(plan.best)

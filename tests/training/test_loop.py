@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +76,7 @@ def test_the_start_of_the_loader_is_no_waiting(tiny, tmp_path: Path) -> None:
     plan = read_recipe(str(tiny.recipe(tmp_path, steps=6)))
     tiny.train(plan, Late(), report=events.append)
     first = next(event for event in events if isinstance(event, Progress))
-    assert first.step == 2 and first.rate > 2.5 and first.waiting < 0.5
+    assert first.step == 2 and first.rate > 2 and first.waiting < 1, "the first batch alone takes a second"
 
 
 def test_logs_are_lines_of_json_and_of_text(tiny, tmp_path: Path) -> None:
@@ -103,7 +102,7 @@ def test_tensorboard_gets_scalars_and_pictures(tiny, tmp_path: Path) -> None:
     assert {"loss", "loss/alpha", "validation/mad", "lr"} <= set(tags["scalars"])
     assert set(tags["images"]) == {"validation/squares/1000", "validation/squares/1001"}
     picture = board.Images("validation/squares/1000")[0]
-    assert (picture.width, picture.height) == (3 * 512, 512)
+    assert (picture.width, picture.height) == (3 * 128, 128)
 
 
 def test_without_tensorboard_nothing_is_said(tiny, tmp_path: Path, monkeypatch) -> None:
@@ -259,7 +258,7 @@ def test_figures_of_known_mattes() -> None:
     assert figures["mse"] == pytest.approx((0.16 + 0.36) / 2 / 2)
 
 
-def test_validation_is_at_512_and_the_network_sees_its_own_size(tiny) -> None:
+def test_validation_is_at_its_own_size_and_the_network_sees_the_networks(tiny) -> None:
     seen: list[tuple[int, ...]] = []
 
     class Spy(tiny.Tiny):  # type: ignore[name-defined, misc]
@@ -270,10 +269,10 @@ def test_validation_is_at_512_and_the_network_sees_its_own_size(tiny) -> None:
     rgb = np.zeros((1000, 500, 3), np.uint8)
     held = validation.hold([Sample(rgb, np.ones((1000, 500), np.float32), "tall")])
     ((photo, alpha),) = validation.predict(Spy().eval(), held, torch.device("cpu"), False)
-    assert alpha.shape == photo.alpha.shape == (512, 256)
+    assert alpha.shape == photo.alpha.shape == (128, 64)
     assert seen == [(1, 3, 64, 32)]
-    assert math.isclose(photo.alpha.min(), 1.0)
-    assert validation.strip(photo, alpha).shape == (512, 768, 3)
+    assert photo.alpha.min() == pytest.approx(1.0)
+    assert validation.strip(photo, alpha).shape == (128, 192, 3)
 
 
 class _Clips:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mattecli.mixing.batch import Batch, Label
 from mattecli.mixing.sampling import Sample
-from mattecli.training import read_recipe
+from mattecli.training import read_recipe, validation
 from mattecli.training.journal import Report
 from mattecli.training.loop import Training
 from mattecli.training.processes import joined
@@ -147,6 +147,7 @@ def train(
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    validation.LONG_SIDE = 128  # as conftest.py has it
     try:
         train(
             read_recipe(sys.argv[1]),

@@ -19,13 +19,6 @@ def reference(parity):
     return parity("bgmv2_refine_mobilenetv2")
 
 
-@pytest.fixture(scope="module")
-def official(tensors, tmp_path_factory):
-    path = tmp_path_factory.mktemp("bgmv2") / "pytorch_mobilenetv2.pth"
-    torch.save(tensors, path)
-    return path
-
-
 @pytest.fixture
 def network(official):
     return zoo.load("bgmv2-mobilenetv2", official)
@@ -67,14 +60,6 @@ def test_a_file_of_the_base_is_no_file_of_the_whole(tensors, tmp_path):
     torch.save({k: v for k, v in tensors.items() if not k.startswith("refiner.")}, tmp_path / "base.pth")
     with pytest.raises(UsageError, match=r"its keys are those of bgmv2-base-mobilenetv2"):
         zoo.load("bgmv2-mobilenetv2", tmp_path / "base.pth")
-
-
-def test_wrappers_and_other_networks_files(tensors, official, tmp_path):
-    torch.save({"state_dict": {f"module.{k}": v for k, v in tensors.items()}, "epoch": 1}, tmp_path / "wrapped.pth")
-    network = zoo.load("bgmv2-mobilenetv2", tmp_path / "wrapped.pth")
-    torch.testing.assert_close(network.refiner.conv4.bias, tensors["refiner.conv4.bias"], atol=0, rtol=0)
-    with pytest.raises(UsageError, match="those of bgmv2-mobilenetv2"):
-        zoo.load("modnet", official)
 
 
 @pytest.mark.parametrize("encoder, keys", [("mobilenetv2", 382), ("resnet50", 394), ("resnet101", 700)])

@@ -17,14 +17,6 @@ def reference(parity):
 
 
 @pytest.fixture(scope="module")
-def official(tensors, tmp_path_factory):
-    """As released: bare, the auxiliary heads among the keys."""
-    path = tmp_path_factory.mktemp("bisenetv2") / "model_final_v2_city.pth"
-    torch.save(tensors, path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def network(official):
     return zoo.load("bisenetv2", official)
 
@@ -50,14 +42,6 @@ def test_parameters_and_keys(network, tensors):
         matting = BiSeNetV2Matting()
     matting.aux2 = matting.aux3 = matting.aux4 = matting.aux5_4 = None
     assert sum(p.numel() for p in matting.parameters()) == 3_340_177
-
-
-def test_wrappers_and_other_networks_files(tensors, official, tmp_path):
-    torch.save({"state_dict": {f"module.{k}": v for k, v in tensors.items()}}, tmp_path / "wrapped.pth")
-    network = zoo.load("bisenetv2", tmp_path / "wrapped.pth")
-    torch.testing.assert_close(network.head.conv_out[1].bias, tensors["head.conv_out.1.bias"], atol=0, rtol=0)
-    with pytest.raises(UsageError, match="its keys are those of bisenetv2"):
-        zoo.load("bisenetv2-coco", official)
 
 
 @torch.inference_mode()

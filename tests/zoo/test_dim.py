@@ -139,18 +139,6 @@ def test_the_published_size_rule(photo, size, seen):
     assert published_size(*photo, size) == seen
 
 
-def test_imagenet_weights_start_the_encoder_with_a_blind_fourth_channel():
-    weights = {key: torch.rand_like(value) for key, value in vgg.VGG16().state_dict().items()}
-    encoder = vgg.VGG16(inputs=4)
-    imagenet.start(encoder, weights | {"classifier.0.weight": torch.rand(3, 3)})
-    first = encoder.features[0].weight
-    assert torch.equal(first[:, :3], weights["features.0.weight"]) and not first[:, 3:].any()
-    assert torch.equal(encoder.features[28].bias, weights["features.28.bias"])
-    del weights["features.28.bias"]
-    with pytest.raises(UsageError, match=r"no ImageNet weights of this VGG16: they lack features\.28\.bias"):
-        imagenet.start(encoder, weights)
-
-
 def test_encoder_has_the_names_of_its_public_weights():
     names = vgg.keys()
     assert names["conv1_1"] == "features.0" and names["conv3_1"] == "features.10"

@@ -82,14 +82,9 @@ def test_the_official_key_names(network):
 
 
 @torch.no_grad()
-def test_official_files_and_wrappers_load(network, tmp_path):
+def test_the_networks_of_one_encoder_take_one_file(network, tmp_path):
     image = torch.rand(1, 3, 64, 64)
-    alpha = network(image, downsample_ratio=0.5).alpha
-    state = network.state_dict()
-    for content in (state, {"state_dict": {f"module.{key}": value for key, value in state.items()}}):
-        torch.save(content, tmp_path / "rvm_mobilenetv3.pth")
-        loaded = zoo.load("rvm-mobilenetv3", tmp_path / "rvm_mobilenetv3.pth")
-        torch.testing.assert_close(loaded(image, downsample_ratio=0.5).alpha, alpha, atol=0, rtol=0)
+    torch.save(network.state_dict(), tmp_path / "rvm_mobilenetv3.pth")
     fast = zoo.load("rvm-mobilenetv3-fast", tmp_path / "rvm_mobilenetv3.pth")
     torch.testing.assert_close(fast(image).alpha, network(image).alpha, atol=0, rtol=0)
     with pytest.raises(UsageError, match="its keys are those of rvm-mobilenetv3"):
@@ -198,13 +193,6 @@ def test_the_fast_filter_is_least_squares_in_each_window():
     expected = slope * guide[0] + y.mean(1) - slope * x.mean(1)
     found = torch.cat(FastGuidedFilter()(seen, seen, target[:, :3], target[:, 3:], seen), 1)
     torch.testing.assert_close(found[0], expected, atol=1e-11, rtol=0)
-
-
-def test_gradient_reaches_the_refiner():
-    network = RVM()
-    prediction = network(torch.rand(2, 3, 64, 64), downsample_ratio=0.5)
-    (prediction.alpha.mean() + prediction.foreground.mean() + prediction.maps["segmentation"].mean()).backward()
-    assert not [key for key, p in network.named_parameters() if p.grad is None or (p.ndim > 1 and not p.grad.any())]
 
 
 def recorded():

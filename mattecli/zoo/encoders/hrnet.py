@@ -5,7 +5,7 @@ Branches at 1/4, 1/8, 1/16 and 1/32, each joined by the next stage, run side by 
 
 Trap: this is Paddle's, whose strided convolutions are padded to the "same" size: for an even side nothing is added
 before it and one behind, where the authors add one before and see all shifted by a pixel. Paddle's own keys are
-translated by `from_paddle`.
+translated by `HRNet.own_key`.
 """
 
 from __future__ import annotations
@@ -107,8 +107,14 @@ class HRNet(nn.Module):
 
     @staticmethod
     def own_key(key: str) -> str:
-        """Our name of a key of a published file."""
-        return from_paddle(key)
+        """Our name of a key of Paddle's file, without a prefix; others come back as they are."""
+        for pattern, own in _PADDLE_SITES:
+            if match := re.match(pattern, key):
+                key = own(*map(int, match.groups())) + key[match.end() :]
+                break
+        for pattern, name in _PADDLE_LEAVES:
+            key = re.sub(pattern, name, key)
+        return key
 
     def forward(self, x: Tensor) -> list[Tensor]:
         stem = F.relu(self.bn1(self.conv1(x)))
@@ -126,17 +132,6 @@ class HRNet(nn.Module):
 def _join(inputs: int, outputs: int) -> nn.Sequential:
     """The way from the lowest resolution to a branch that begins: the authors' weights name it a list of one."""
     return nn.Sequential(_halve(inputs, outputs, nn.ReLU(inplace=True)))
-
-
-def from_paddle(key: str) -> str:
-    """Our name of a key of Paddle's HRNet, without a prefix; others come back as they are."""
-    for pattern, own in _PADDLE_SITES:
-        if match := re.match(pattern, key):
-            key = own(*map(int, match.groups())) + key[match.end() :]
-            break
-    for pattern, name in _PADDLE_LEAVES:
-        key = re.sub(pattern, name, key)
-    return key
 
 
 _PADDLE_SITES: tuple[tuple[str, Callable[..., str]], ...] = (
@@ -161,12 +156,17 @@ _PADDLE_SITES: tuple[tuple[str, Callable[..., str]], ...] = (
 )
 """Where Paddle counts from one, the authors' weights count from nought."""
 
-_PADDLE_LEAVES = (
-    (r"\bconv(\d)\._conv\b", r"conv\1"),
-    (r"\bconv(\d)\._batch_norm\b", r"bn\1"),
-    (r"\bconv_down\b", "downsample"),
+PADDLE = (
     (r"\b_conv\b", "0"),
     (r"\b_batch_norm\b", "1"),
     (r"\b_mean$", "running_mean"),
     (r"\b_variance$", "running_var"),
+)
+"""Names that Paddle's own layers have, and ours."""
+
+_PADDLE_LEAVES = (
+    (r"\bconv(\d)\._conv\b", r"conv\1"),
+    (r"\bconv(\d)\._batch_norm\b", r"bn\1"),
+    (r"\bconv_down\b", "downsample"),
+    *PADDLE,
 )

@@ -9,13 +9,18 @@ from torch import Tensor, nn
 
 from mattecli.errors import UsageError
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+Colour = tuple[float, float, float]
+MEAN: Colour = (0.485, 0.456, 0.406)
+STD: Colour = (0.229, 0.224, 0.225)
 
 
-def normalise(image: Tensor) -> Tensor:
-    """RGB `[N, 3, H, W]` in [0, 1] less ImageNet's mean, divided by its standard deviation."""
-    mean, std = (torch.tensor(value, dtype=image.dtype, device=image.device)[:, None, None] for value in (MEAN, STD))
-    return (image - mean) / std
+def normalise(image: Tensor, mean: Colour = MEAN, std: Colour = STD) -> Tensor:
+    """RGB `[N, 3, H, W]` in [0, 1] less a mean, divided by a standard deviation, by default ImageNet's.
+
+    The colours are made on the image's device: a CUDA graph can't hold a copy from the host.
+    """
+    less, by = (torch.cat([image.new_full((1, 1, 1), share) for share in colour]) for colour in (mean, std))
+    return (image - less) / by
 
 
 def start(encoder: nn.Module, tensors: Mapping[str, Tensor]) -> None:

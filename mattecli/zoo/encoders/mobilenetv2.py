@@ -42,7 +42,7 @@ class ConvNormReLU6(nn.Sequential):
 class InvertedResidual(nn.Module):
     """1×1 expansion, 3×3 depthwise, linear 1×1 projection; an identity round it where the shapes allow."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, dilation: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, dilation: int) -> None:
         super().__init__()
         hidden = inputs * expansion
         self.identity = stride == 1 and inputs == outputs

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mattecli.errors import UsageError
+from mattecli.zoo.encoders.imagenet import refuse_larger
 
 WINDOW = 7
 SHIFT = WINDOW // 2
@@ -191,6 +192,7 @@ def start(encoder: Swin, tensors: Mapping[str, Tensor]) -> None:
     What the classifier alone has is left out; the norms of the maps given out, and a patch embedding of other shape,
     stay as they are. Raises `UsageError` where the weights are of another encoder.
     """
+    refuse_larger(encoder, tensors)
     own = encoder.state_dict()
     found = {key: tensors[key] for key in own if key in tensors and tensors[key].shape == own[key].shape}
     lacking = [key for key in own if key not in found and not key.startswith(("norm", "patch_embed.proj."))]

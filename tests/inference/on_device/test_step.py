@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mattecli import zoo
 from mattecli.inference.on_device import stage
 from mattecli.inference.on_device.lane import Direct
 from mattecli.media.clips.planes.frame import Format
@@ -54,10 +55,12 @@ def test_steps_wait_for_nothing(kind):
             run(on_device(matter_of(network), renderer_of(kind, form), form, steady=steady), [frame_of(form)])
 
 
-@pytest.mark.parametrize("steady", ["state", "delay"])
-def test_realtime_waits_for_nothing(steady):
+@pytest.mark.parametrize(
+    ("network", "steady"), [("realtime", "state"), ("realtime", "delay"), (zoo.create("rvm-mobilenetv3"), "state")]
+)
+def test_networks_wait_for_nothing(network, steady):
     form = Format(72, 128)
-    run(on_device(matter_of("realtime"), renderer_of("composite", form), form, steady=steady), [frame_of(form)])
+    run(on_device(matter_of(network), renderer_of("composite", form), form, steady=steady), [frame_of(form)])
 
 
 @pytest.mark.parametrize(
