@@ -20,8 +20,8 @@ from mattecli.mixing.sources import Picture, Pixels
 Floats = NDArray[np.float32]
 Generator = np.random.Generator
 
-HELD_AT = (0.2, 0.75)
-"""Where hands are: from the top of a subject's box to its bottom."""
+HELD_AT = (0.0, 0.75)
+"""Where hats and hands are: from the top of a subject's box to its bottom."""
 SURE = 200
 """What alpha a subject is above, in 0…255: an unknown part of a trimap is none."""
 TOUCHING = 0.25

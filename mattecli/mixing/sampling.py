@@ -6,6 +6,7 @@ unbroken one would have seen.
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from mattecli.errors import UsageError
 from mattecli.mixing import augment, labels, objects, scene
 from mattecli.mixing.augment import Damage, Matrix
 from mattecli.mixing.batch import Batch, Label
+from mattecli.mixing.film import Film
 from mattecli.mixing.scene import Layer, Shot, Stage
 from mattecli.mixing.settings import DataSettings, Phase
 from mattecli.mixing.sources import Item, Picture, Pixels, Source, items, read
@@ -146,6 +148,9 @@ class Mixture:
         else:
             picture = self._with_object(picture, stage.rng, in_place=True)
             shots, label = scene.in_place(picture, self._view(picture, stage, phase), stage), picture.label
+        if self.data.film and rng.random() < self.data.film:
+            film = Film.draw(rng)
+            shots = itertools.starmap(film.show, shots)
         damage = Damage.draw(rng)
         if stage.frames > 1 and damage.noise is None:  # what makes alphas flicker
             damage = replace(damage, noise=float(np.exp(rng.uniform(np.log(5e-4), np.log(2e-2)))))

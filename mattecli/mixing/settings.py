@@ -47,6 +47,8 @@ class DataSettings:
     objects: float = 0.0
     """Share of the subjects with a rendered thing before them, which is then theirs, or (every other time, in their own
     photo) behind them; and of the backgrounds in which such things stand. See `mixing.objects`."""
+    film: float = 0.0
+    """Share of the samples in shades of grey, between black bars, or both. Not with a `background`."""
     clips: float = 1.0
     """Share of the batches that are clips, in phases with more than one frame."""
     motion: tuple[float, float] = (1.0, 1.0)
@@ -87,11 +89,13 @@ def data_settings(table: dict[str, Any]) -> DataSettings:
         if len(table["motion"]) != 2 or table["motion"][0] > table["motion"][1]:
             raise UsageError(f"data: 'motion' should be the slowest and the fastest, not {list(table['motion'])!r}.")
     settings: DataSettings = _build(DataSettings, {**table, "sources": sources, "phases": phases}, "data")
-    for key in ("turned", "objects", "groups", "clips"):
+    for key in ("turned", "objects", "film", "groups", "clips"):
         if not 0 <= getattr(settings, key) <= 1:
             raise UsageError(f"data: {key} {getattr(settings, key)} is a share: it lies in [0, 1].")
     if not 0 <= settings.tilt <= 180:
         raise UsageError(f"data: tilt {settings.tilt} is a standard deviation in degrees, of 0 or more.")
+    if settings.film and settings.background != "none":
+        raise UsageError(f"data: film goes with background = \"none\", not with '{settings.background}'.")
     if not any(s.weight > 0 for s in sources):
         raise UsageError("The recipe's [data] has no source with a weight above 0.")
     return settings

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mattecli.errors import UsageError
-from mattecli.mixing import augment
+from mattecli.mixing import augment, sampling
+from mattecli.mixing.augment import Damage
 from mattecli.mixing.batch import Label
 from mattecli.mixing.sampling import Mixture
 from mattecli.mixing.settings import data_settings
@@ -148,6 +149,7 @@ def test_a_wrong_table_is_named(data, change, word):
         ({"phases": [{"until": 1, "size": 64, "batch": 1, "closeup": 3.0}]}, "closeup"),
         ({"turned": 1.5}, "turned"),
         ({"objects": -0.1}, "objects"),
+        ({"film": 2.0}, "film"),
         ({"groups": 3}, "groups"),
         ({"clips": float("nan")}, "clips"),
         ({"tilt": -1.0}, "tilt"),
@@ -309,3 +311,19 @@ def test_objects_come_into_samples_only_where_asked_for(data):
     with_objects = some.batch(0)
     assert not torch.equal(plain.batch(0).image, with_objects.image)
     assert with_objects.alpha.shape == plain.batch(0).alpha.shape and with_objects.alpha.max() <= 1
+
+
+def test_films_look_alike_from_frame_to_frame(data, clips, monkeypatch):
+    """All frames are between the same bars, or grey."""
+    monkeypatch.setattr(sampling, "CUTS", 0)
+    monkeypatch.setattr(Damage, "draw", lambda rng: Damage(None, None, None, None))
+    mixture, barred = Mixture(data_settings(clips | {"film": 1.0}), data, 3), 0
+    for index in range(6):
+        batch = mixture.batch(index)
+        for image, alpha, known in zip(batch.image, batch.alpha, batch.known, strict=True):
+            empty = ((alpha == 0) & (known == 1))[:, 0].all(0)
+            bars = empty[:2].all() and image[:, :, :2].max() < 0.2
+            bars |= empty[:, :2].all() and image[..., :2].max() < 0.2
+            assert bars or (image[:, 0] - image[:, 2]).abs().mean() < 0.03
+            barred += bool(bars)
+    assert barred >= 3
