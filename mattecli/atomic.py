@@ -64,15 +64,16 @@ class Part:
         goal.parent.mkdir(parents=True, exist_ok=True)
         name = goal.name[:LONGEST]
         for left in _left(goal.parent.absolute()).pop(name, []):
-            if (lock := _locked(left)) is not None:
-                _remove(left)
-                os.close(lock)
+            with suppress(BlockingIOError):
+                if (lock := locked(left)) is not None:
+                    _remove(left)
+                    os.close(lock)
         self.path = goal.with_name(f".{name}.mattecli-{secrets.token_hex(4)}{suffix}").absolute()
         if folder:
             self.path.mkdir()
         else:
             self.path.touch()
-        self._lock = _locked(self.path)
+        self._lock = locked(self.path)
 
     def become(self, goal: Path) -> None:
         """Takes the goal's name."""
@@ -121,13 +122,13 @@ def _remove(path: Path) -> None:
 
 if sys.platform == "win32":
 
-    def _locked(path: Path) -> int | None:
+    def locked(path: Path) -> int | None:
         return None  # a file could not take its goal's name while it is
 
 else:
 
-    def _locked(path: Path) -> int | None:
-        """A descriptor to be closed, None where another has the lock or there are none."""
+    def locked(path: Path) -> int | None:
+        """A descriptor to be closed, None where there are no locks. Raises BlockingIOError where another has it."""
         import fcntl
 
         try:
@@ -136,8 +137,10 @@ else:
             return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
             os.close(descriptor)
+            if isinstance(error, BlockingIOError):
+                raise
             return None
         return descriptor
 

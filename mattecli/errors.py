@@ -19,4 +19,5 @@ class UsageError(MatteError):
 
 def reason(error: BaseException) -> str:
     """What the system, or a library, says of `error`, in small letters, to end a sentence with."""
-    return str(getattr(error, "strerror", None) or error).rstrip(".").lower()
+    said = str(getattr(error, "strerror", None) or error).rstrip(".").lower()
+    return "nothing came from it in time" if said == "immediate exit requested" else said  # which FFmpeg calls that

@@ -12,6 +12,7 @@ import typer
 import mattecli
 from mattecli.cli import bench, console, models
 from mattecli.cli.bench_video import bench_video
+from mattecli.cli.clip_ending import leave_threads
 from mattecli.cli.eval import evaluate
 from mattecli.cli.matte import matte
 from mattecli.cli.train import train
@@ -49,4 +50,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names and signs that the terminal's encoding lacks
-    app(prog_name="mattecli")
+    try:
+        app(prog_name="mattecli")
+    except SystemExit as ending:
+        leave_threads(ending.code if isinstance(ending.code, int) else 1)
+        raise

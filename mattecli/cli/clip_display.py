@@ -55,8 +55,8 @@ class Display:
         """Makes an event of an error, which goes on."""
         try:
             yield
-        except (MatteError, OSError) as error:
-            self._emit("error", error=str(error))
+        except (MatteError, OSError, KeyboardInterrupt) as error:
+            self._emit("error", error=str(error) or "interrupted")
             raise
 
     def start(self, clip: Clip | Camera, network: str, output: str, sink: Sink) -> None:
@@ -103,6 +103,7 @@ class Display:
             self._note(sentence)
         if not summary.interrupted:
             told = f"{frames} frames" if new == frames else f"{frames} frames, {new} of them new,"
+            told += f", {summary.dropped} dropped to be on time," if summary.dropped else ""
             done = f"{_called(output)}: {told} in {clock(summary.seconds)}"
             self._say(f"{done}, {speed:.1f} a second ({busy}).")
         self._emit(

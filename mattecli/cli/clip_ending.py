@@ -1,11 +1,14 @@
-"""Ctrl-C for those that don't press it: service managers, `kill`, a terminal that is closed."""
+"""Ctrl-C for those that don't press it: service managers, `kill`, a terminal that is closed; and the way out."""
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import typer
@@ -48,3 +51,16 @@ def ended_by_signals() -> Iterator[None]:
     finally:
         for number in free:
             signal.signal(number, signal.SIG_DFL)
+
+
+def leave_threads(code: int) -> None:
+    """Ends the program where a thread is left that can't be ended: it waits for a silent source, or compiles a network.
+    If it woke up while Python (before 3.14) ends, C++ would abort the program, and the exit code be lost.
+    """
+    if not any(thread.daemon for thread in threading.enumerate()):
+        return
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)

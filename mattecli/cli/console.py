@@ -17,8 +17,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, ParamSpec, TextIO, TypeVar, cast
 
 import typer
 from rich.console import Console
@@ -32,7 +32,36 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-console = Console(stderr=True, highlight=False)
+
+def _beneath(stream: TextIO) -> TextIO:
+    """The stream itself, where Rich has put the console in its place for as long as a bar is shown."""
+    return cast(TextIO, getattr(stream, "rich_proxied_file", stream))
+
+
+class _Stderr:
+    """What `sys.stderr` is at the time. Where nobody hears it any more (the terminal was closed, Ctrl-C ended the `tee`
+    behind it too), the work goes on.
+    """
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._now.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._now.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "rich_proxied_file":
+            raise AttributeError(name)
+        return getattr(self._now, name)
+
+    @property
+    def _now(self) -> TextIO:
+        return _beneath(sys.stderr)
+
+
+console = Console(file=cast(TextIO, _Stderr()), highlight=False)
 INTERRUPTED = 130
 WIDTH_OF_FILES = 200
 """What a table may take where no terminal limits it."""
@@ -144,4 +173,5 @@ def check_stdout(what: str) -> None:
 
 def emit_json(record: Mapping[str, Any], to_stderr: bool = False) -> None:
     """One JSON object on one line of stdout (of stderr while stdout carries data)."""
-    print(json.dumps(record), file=sys.stderr if to_stderr else sys.stdout, flush=True)
+    stream = sys.stderr if to_stderr else sys.stdout
+    print(json.dumps(record), file=stream if stream.isatty() else _beneath(stream), flush=True)

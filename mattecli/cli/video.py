@@ -159,6 +159,10 @@ def video(
     `-o camera` is a virtual camera for calls (extra 'live'); for a preview,
     `-o -` sends Matroska to a player.
 
+    --json prints events: start, progress (once a second: frames of total,
+    fps, seconds left, the bottleneck, and the share of time that each stage
+    was busy), note (a sentence), and at last done or error.
+
     Exit status: 0 all done, 1 the clip failed, or was cut short (what was
     there is written), 2 wrong use, 130 interrupted (143 by SIGTERM).
 
@@ -182,7 +186,7 @@ def video(
 
     mattecli video webcam:0 --bg blur:20 -o camera
 
-    mattecli video webcam:0 --bg blur -o - | ffplay -
+    mattecli video webcam:0 --bg blur -o - | mpv --profile=low-latency -
     """
     if instances:
         raise UsageError("--instances is for photos; of a clip, --pick N keeps one person, with a run for each.")
@@ -201,13 +205,14 @@ def video(
         segments = segments_of(goal) if resume else None
 
         from mattecli.inference.behind import parse
-        from mattecli.inference.clips import process
+        from mattecli.inference.clips import process, warm_up
         from mattecli.inference.devices import describe
         from mattecli.inference.guidance.clips import for_frames
         from mattecli.inference.instances import parse_pick
         from mattecli.inference.network import Matter
         from mattecli.inference.rendering import Renderer
         from mattecli.inference.tracking import Tracker
+        from mattecli.media.clips.reading.camera import Camera
         from mattecli.media.clips.reading.clip import open_clip
         from mattecli.media.clips.reading.resampling import at_rate
 
@@ -223,6 +228,8 @@ def video(
         unused.callback(sink.abort)
         apart = choice is not None
         matter = Matter(model, device, precision, size=size, weights=weights, engine=engine, clip=True, instances=apart)
+        if isinstance(clip, Camera):  # whose frames nobody keeps meanwhile
+            patiently(lambda: warm_up(matter, clip.format))
         hint = for_frames(
             model, matter, source, clip, trimap=trimap, mask=mask, background=background, align=align, start=since
         )

@@ -20,11 +20,13 @@ class Stopped(Exception):  # noqa: N818 (a way out, no error)
 class Belt:
     """A queue with little room: `put` waits for room, iteration for items, until one of them shall end."""
 
-    def __init__(self, merge: Merge | None = None) -> None:
+    def __init__(self, merge: Merge | None = None, room: int = ROOM) -> None:
         self._items: deque[Any] = deque()
         self._changed = threading.Condition()
-        self._merge, self._room = merge, 1 if merge else ROOM
+        self._merge, self._room = merge, room
         self._ended = self._cut = self._stopped = False
+        self.exhausted = False
+        """Whether all that came was taken, and no more comes."""
 
     def put(self, item: Any) -> None:
         with self._changed:
@@ -43,6 +45,7 @@ class Belt:
                 if self._stopped:
                     raise Stopped
                 if self._cut or not self._items:
+                    self.exhausted = not self._cut
                     return
                 item = self._items.popleft()
                 self._changed.notify_all()
@@ -55,8 +58,8 @@ class Belt:
             self._changed.notify_all()
 
     def stop(self, keep: bool) -> None:
-        """No item may be given any more; who takes gets `Stopped`, or with `keep` the end."""
+        """No item may be given any more; who takes gets `Stopped`, or with `keep`, if it never was without, the end."""
         with self._changed:
             self._items.clear()
-            self._cut, self._stopped = keep, not keep
+            self._cut, self._stopped = True, self._stopped or not keep
             self._changed.notify_all()

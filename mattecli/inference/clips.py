@@ -7,12 +7,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from av.error import FFmpegError
 
 from mattecli.errors import InputError, reason
 from mattecli.inference import pipeline
 from mattecli.inference.coarse import Coarse
 from mattecli.inference.cuts import LEAD
+from mattecli.inference.devices import lacks_memory
 from mattecli.inference.frames import Steady, follow
 from mattecli.inference.guidance.clips import FrameHinting
 from mattecli.inference.guidance.hints import NOTHING, Hints
@@ -70,28 +72,42 @@ def process(
     `steady` is that of `frames.follow`, `hint` says what the network is told beside a frame, and `tracker` whom to keep
     of those it finds; such a sink goes on only with the tracker's memory. `report` is called about ten times a second.
     Ctrl-C ends the file after the last frame rendered, or with `discard` leaves none; either way the summary is
-    `interrupted`. Another one, a second later, gives the file up; where it can't be ended soon, by KeyboardInterrupt.
+    `interrupted`. Where no frame is missing any more, it comes too late. Another one, a second later, gives the file
+    up; where it can't be ended soon, by KeyboardInterrupt.
     Any other exception, of whatever stage, leaves no file and goes on from here.
     """
     size = seen_size(matter, clip.format)
     ahead, lead = (0, 0) if clip.live else (AHEAD, LEAD)
     way: _OnHost | _OnDevice
-    if suits(matter) and hint is None and tracker is None:
-        way = _OnDevice(OnDevice(matter, renderer, clip.format, size, steady=steady, ahead=ahead, lead=lead))
-    else:
-        way = _OnHost(matter, renderer, size, steady, lead, hint, tracker)
-    job = _Job(clip, way, sink, tracker)
-    stages = {"decode": job.decode, "network": way.network, "encode": job.encode}
+    job = None
     try:
+        if suits(matter) and hint is None and tracker is None:
+            way = _OnDevice(OnDevice(matter, renderer, clip.format, size, steady=steady, ahead=ahead, lead=lead))
+        else:
+            way = _OnHost(matter, renderer, size, steady, lead, hint, tracker)
+        job = _Job(clip, way, sink, tracker)
+        stages = {"decode": job.decode, "network": way.network, "encode": job.encode}
         work = pipeline.run(
             stages, total=job.total, report=report, discard=discard, merge=job.overtake if clip.live else None
         )
+    except Exception as error:
+        if job is None:
+            sink.abort()
+        if lacks_memory(error):
+            raise InputError("There is not enough memory; try a smaller --size or --device cpu.") from error
+        raise
     finally:
-        if not job.holding:  # a thread that waits for a silent source, or a reader of what it writes
+        if job is None or not job.holding:  # a thread that waits for a silent source, or a reader of what it writes
             clip.close()
     notes = list(dict.fromkeys([*sink.notes, *clip.notes, *(tracker.notes if tracker else [])]))
     frames = 0 if work.given_up and not discard else work.frames
     return Summary(frames, job.duration, work.seconds, work.busy, notes, job.dropped, work.interrupted)
+
+
+def warm_up(matter: Matter, format: Format) -> None:
+    """Compiles `matter` for frames of `format`, which takes seconds, before a live clip begins."""
+    if matter.spec.needs == "image":
+        matter.step(np.zeros((*seen_size(matter, format), 3), np.uint8))
 
 
 def seen_size(matter: Matter, format: Format) -> tuple[int, int]:

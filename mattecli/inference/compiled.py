@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -125,6 +126,8 @@ def compile_openvino(traced: nn.Module, inputs: tuple[Tensor, ...], precision: s
     `exact` names modules of `traced.network` that stay in fp32 whatever `precision`, as does what they are fed with
     since the last convolution. A name that ends in a slash leaves out the modules within: `residual/` is the sum alone.
     """
+    # It would tell Google of each use, from forked copies of this process.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
     shapes = [(list(array.shape), array.dtype.type) for array in (tensor.numpy() for tensor in inputs)]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mattecli.inference.belt import Belt, Merge, Stopped
+from mattecli.inference.belt import ROOM, Belt, Merge, Stopped
 
 Stage = Callable[[Iterator[Any]], Generator[Any, None, None]]
 """From the items of the stage before (none for the first) to its own; those of the last are only counted."""
@@ -23,8 +23,9 @@ _END = object()
 
 INTERVAL = 0.1
 """Seconds between two reports."""
-WINDOW = 1.0
-"""Seconds over which speed and busy shares are taken."""
+WINDOW, FEWEST = 1.0, 5
+"""Seconds, and items, over which speed and busy shares are taken at least; `FARTHEST` reports back at most."""
+FARTHEST = 600
 PATIENCE = 3.0
 """Seconds that stages may take to end after the last one has; one that waits for a silent source never would."""
 GRACE = 1.0
@@ -34,8 +35,8 @@ GRACE = 1.0
 @dataclass(frozen=True)
 class Progress:
     """Where the work stands after `seconds`. `fps`, and `busy`: the share of time a stage did not wait, are of the
-    last second. `total` and `left` (seconds) are None where the number of items is not known. `ending`: after Ctrl-C
-    the last stage finishes what it has.
+    last second, or the last few items. `total` and `left` (seconds) are None where the number of items is not known.
+    `ending`: after Ctrl-C the last stage finishes what it has.
     """
 
     frames: int
@@ -78,9 +79,9 @@ def run(
 
     An exception in a stage raises `Stopped` in the others, then goes on here. At Ctrl-C, or a KeyboardInterrupt of
     `report`, the last stage sees the end of its items, with `discard` it gets `Stopped`; the work returned is
-    `interrupted`. Another Ctrl-C, `GRACE` seconds later or more, gives it `Stopped` too, and raises KeyboardInterrupt
-    if it doesn't end soon. With `merge` the first stage never waits for room: its newest item and the one that comes
-    become one.
+    `interrupted`, unless the last stage had all items already. Another Ctrl-C, `GRACE` seconds later or more, gives it
+    `Stopped` too, and raises KeyboardInterrupt if it doesn't end soon. With `merge` the first stage never waits for
+    room: its newest item and the one that comes become one.
     """
     line = _Line(stages, merge)
     watch = _Watch(line, total)
@@ -92,20 +93,20 @@ def run(
                     report(watch.look())
                 if line.error is None and not pressed:
                     report(watch.look())
-            if pressed:
+            if pressed and not line.over(0):
                 line.stop(keep=not discard)
                 with _noting(pressed):
                     report(replace(watch.look(), ending=not discard))
             ended = line.settle(pressed)
         except BaseException:
             line.stop()
-            line.settle([])
+            line.settle(pressed)
             raise
     if not ended:
         raise KeyboardInterrupt("interrupted, and given up before the output was whole.")
     if line.error is not None:
         raise line.error
-    return Work(line.done, watch.seconds, line.busy(), bool(pressed), line.given_up)
+    return Work(line.done, watch.seconds, line.busy(), bool(pressed) and not line.exhausted, line.given_up)
 
 
 @contextlib.contextmanager
@@ -139,7 +140,8 @@ class _Line:
     def __init__(self, stages: Mapping[str, Stage], merge: Merge | None) -> None:
         self.done = 0
         self.error: BaseException | None = None
-        self._belts = [Belt(None if index else merge) for index in range(len(stages) - 1)]
+        room = 1 if merge else ROOM  # what waits is late
+        self._belts = [Belt(None if index else merge, room) for index in range(len(stages) - 1)]
         ends = zip([None, *self._belts], [*self._belts, None], strict=True)
         self._workers = [
             _Worker(name, stage, source, goal, self)
@@ -157,6 +159,11 @@ class _Line:
     @property
     def given_up(self) -> bool:
         return self._workers[-1].stopped
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the last stage had all there was."""
+        return all(belt.exhausted for belt in self._belts[-1:])
 
     def settle(self, pressed: list[float]) -> bool:
         """Wait for the last stage, and a moment for the others. Where a second of `pressed` gives up what the last one
@@ -253,13 +260,13 @@ class _Worker(threading.Thread):
 
 
 class _Watch:
-    """Speed and busy shares of the last `WINDOW` seconds."""
+    """Speed and busy shares of the last `WINDOW` seconds and `FEWEST` items."""
 
     def __init__(self, line: _Line, total: int | None) -> None:
         self._line, self._total = line, total
         self._started = time.perf_counter()
         self._first: tuple[float, int] | None = None
-        self._looks = deque([(self._started, 0, dict.fromkeys(line.busy(), 0.0))])
+        self._looks = deque([(self._started, 0, dict.fromkeys(line.busy(), 0.0))], FARTHEST)
 
     @property
     def seconds(self) -> float:
@@ -267,7 +274,7 @@ class _Watch:
 
     def look(self) -> Progress:
         now, done, busy = time.perf_counter(), self._line.done, self._line.busy()
-        while len(self._looks) > 1 and self._looks[1][0] <= now - WINDOW:
+        while len(self._looks) > 1 and self._looks[1][0] <= now - WINDOW and self._looks[1][1] <= done - FEWEST:
             self._looks.popleft()
         before, had, spent = self._looks[0]
         self._looks.append((now, done, busy))

@@ -23,7 +23,8 @@ from mattecli.cli.clip_display import Display
 from mattecli.cli.console import patiently
 from mattecli.cli.video import _rate, _seconds
 from mattecli.errors import InputError, UsageError
-from mattecli.inference import instances
+from mattecli.inference import clips, instances, network
+from mattecli.inference.guidance import clips as guidance
 from mattecli.inference.pipeline import Progress
 from tests.media.clips.making import make_clip
 from tests.networks import Red
@@ -220,15 +221,12 @@ def test_what_is_wrong_is_said_before_a_network_is_fetched(folder, monkeypatch, 
 
 
 def test_a_virtual_camera(folder, monkeypatch):
-    shown, waits = [], []
+    shown = []
 
     class Camera:
         def __init__(self, width, height, fps, device=None):
             assert (width, height, fps, device) == (96, 64, 25.0, "/dev/video7")
             self.device = device
-
-        def sleep_until_next_frame(self):
-            waits.append(len(shown))
 
         def send(self, rgb):
             shown.append(rgb)
@@ -239,7 +237,7 @@ def test_a_virtual_camera(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyvirtualcam", SimpleNamespace(Camera=Camera))
     done = run("clip.mp4", "-o", "camera:/dev/video7", "--bg", "lime")
     assert done.code == 0 and "Sound was left out" in done.err
-    assert shown.pop() == "closed" and len(shown) == 8 and waits == list(range(8))
+    assert shown.pop() == "closed" and len(shown) == 8
     assert shown[0].shape == (64, 96, 3) and shown[0].dtype == np.uint8
     assert shown[0][-1, -1, 1] > shown[0][0, 0, 1]  # the red corner is in front
 
@@ -264,12 +262,21 @@ def interrupt(monkeypatch, frames):
 
 
 def test_ctrl_c_says_what_is_left(folder, monkeypatch):
+    make_clip(folder / "clip.mp4", 20, rate=10, sound="aac")
     interrupt(monkeypatch, 8)
     done = run("clip.mp4", "-o", "x.mp4", "--json")
     assert done.code == 130
-    assert "interrupted; x.mp4 holds the first 0.3 s and plays; only a run with --resume" in done.err
-    assert facts("x.mp4")[2] == 8 and files(folder) == ["clip.mp4", "x.mp4"]
+    frames = facts("x.mp4")[2]  # up to the pauses of threads
+    assert f"interrupted; x.mp4 holds the first {frames / 10} s and plays; only a run with --resume" in done.err
+    assert 8 <= frames < 20 and files(folder) == ["clip.mp4", "x.mp4"]
     assert json.loads(done.text.splitlines()[-1])["interrupted"] is True
+
+
+def test_ctrl_c_behind_the_last_frame_comes_too_late(folder, monkeypatch):
+    interrupt(monkeypatch, 8)
+    done = run("clip.mp4", "-o", "x.mp4", "--discard")
+    assert done.code == 0 and "x.mp4: 8 frames in" in done.err
+    assert facts("x.mp4")[2] == 8 and files(folder) == ["clip.mp4", "x.mp4"]
 
 
 def test_ctrl_c_with_discard(folder, monkeypatch):
@@ -496,3 +503,53 @@ def test_times_and_rates():
     for wrong in ("", "x", "1/0", "0", "1e9", "24/"):
         with pytest.raises(UsageError):
             _rate(wrong)
+
+
+def test_options_come_to_those_whom_they_are_for(folder, monkeypatch):
+    given = {}
+
+    def note(module, name):
+        plain = getattr(module, name)
+
+        def called(*arguments, **options):
+            given[name] = [*arguments, *options.items()]
+            return plain(*arguments, **options)
+
+        monkeypatch.setattr(module, name, called)
+
+    note(clips, "process")
+    note(network, "Matter")
+    note(guidance, "for_frames")
+    note(sys.modules["mattecli.cli.video"], "sink_for")
+    options = "--stateless --start 0.04 --size 64 --quality 30 --precision fp32 --discard"
+    assert run("clip.mp4", "-o", "x.mp4", *options.split()).code == 0
+    assert ("steady", "delay") in given["process"] and ("discard", True) in given["process"]
+    assert "fp32" in given["Matter"] and ("size", 64) in given["Matter"]
+    assert ("start", 0.04) in given["for_frames"] and 30 in given["sink_for"]
+
+
+def test_segments_of_other_options_are_refused(folder, monkeypatch):
+    make_clip(folder / "slow.mp4", 9, rate=Fraction(1, 10))
+    with monkeypatch.context() as patch:
+        interrupt(patch, 4)
+        assert run("slow.mp4", "-o", "x.mp4", "--resume").code == 130
+    for other in ("--model modnet", "--size 64", "--stateless", "--pick 1", "--start 0", "--output foreground"):
+        done = run("slow.mp4", "-o", "x.mp4", "--resume", *other.split())
+        assert done.code == 2 and "other settings" in done.err, other
+
+
+def test_a_run_that_could_be_gone_on_with_may_be_discarded(folder, monkeypatch):
+    make_clip(folder / "slow.mp4", 9, rate=Fraction(1, 10))
+    interrupt(monkeypatch, 4)
+    done = run("slow.mp4", "-o", "x.mp4", "--resume", "--discard")
+    assert done.code == 130 and "nothing was written" in done.err
+    assert files(folder) == ["clip.mp4", "slow.mp4"]
+
+
+@pytest.mark.parametrize("option", ["--bg", "--background", "--trimap", "--mask"])
+def test_no_input_is_written_over(folder, option):
+    make_clip(folder / "other.mp4", 2)
+    before = (folder / "other.mp4").read_bytes()
+    done = run("clip.mp4", option, "other.mp4", "-o", "other.mp4", "--overwrite")
+    assert done.code == 2 and "other.mp4 is an input" in done.err
+    assert (folder / "other.mp4").read_bytes() == before

@@ -285,3 +285,11 @@ def test_a_clip_of_wide_pixels_is_as_wide_as_it_is_shown():
 
     luma = Moving(Source)(frame(form), SHOWS)[0]
     np.testing.assert_allclose(luma.mean(1), rows[:, 0], atol=2)
+
+
+def test_blur_shows_next_to_nothing_of_what_is_half_subject():
+    form, alpha = Format(48, 96), np.repeat(np.float32([1, 0.5, 0]), 8)[None].repeat(12, 0)
+    luma = np.full((48, 96), 235, np.uint8)
+    luma[:, 60:] = 16
+    planes = [luma, *(np.full((24, 48), 128, np.uint8) for _ in range(2))]
+    assert Blur(4.0)(frame(form, planes), alpha)[0].max() <= 20

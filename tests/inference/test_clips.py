@@ -10,6 +10,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+import torch
 
 from mattecli.errors import InputError, UsageError
 from mattecli.inference import clips, pipeline
@@ -210,6 +211,22 @@ def test_an_error_in_any_stage_leaves_nothing(tmp_path, monkeypatch, owner, name
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("where", ["step", "before"])
+def test_too_little_memory_is_a_sentence_and_leaves_nothing(tmp_path, monkeypatch, where):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    make_clip(tmp_path / "in.mp4", 4)
+    if where == "step":
+        monkeypatch.setattr(Matter, "step", full)
+    else:
+        monkeypatch.setattr(clips, "suits", lambda matter: True)
+        monkeypatch.setattr(clips, "OnDevice", full)
+    with pytest.raises(InputError, match="not enough memory; try a smaller --size"):
+        run(tmp_path / "in.mp4", tmp_path / "out" / "x.mp4")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def after(frames):
     def report(progress):
         if progress.frames >= frames:
@@ -387,3 +404,73 @@ def test_the_network_sees_square_pixels():
     matter = Matter(Even(), "cpu", "fp32")
     assert clips.seen_size(matter, Format(480, 720, aspect=Fraction(8, 9))) == (48, 64)
     assert clips.seen_size(matter, Format(480, 640)) == (48, 64)
+
+
+def test_what_is_told_beside_a_frame_is_told_where_frames_could_stay_on_the_device(tmp_path, monkeypatch):
+    """They don't: hints are of the CPU."""
+    make_clip(tmp_path / "in.mkv", 2)
+    monkeypatch.setattr(clips, "suits", lambda matter: True)
+    plate = np.full((48, 64, 3), 255, np.uint8)
+    run(tmp_path / "in.mkv", tmp_path / "out.mkv", Even(needs="background"), "alpha", codec="ffv1",
+        hint=lambda frame, height, width: Hints(background=plate[:height, :width]))  # fmt: skip
+    assert all((luma == 235).all() for luma, *_ in read(tmp_path / "out.mkv")[2])
+
+
+def test_a_live_clip_waits_for_no_rehearsal(remembering):
+    """The network sees each frame once, before there is another."""
+
+    class Camera:
+        live, frames, notes, format = True, None, [], Format(16, 16)
+
+        def __iter__(self):
+            planes = [np.full(shape, 128, np.uint8) for shape in self.format.shapes]
+            for number in range(10):
+                yield Frame(self.format, planes, number, 1, Fraction(1, 10), lambda h, w: np.zeros((h, w, 3), np.uint8))
+                written.acquire(timeout=2)
+
+        def close(self):
+            pass
+
+    class Last:
+        done_until, notes = None, []
+
+        def write(self, frame):
+            written.release()
+
+        def close(self):
+            pass
+
+        abort = close
+
+    written, matter = threading.Semaphore(0), Matter(remembering, "cpu", "fp32", engine="torch", clip=True)
+    summary = process(Camera(), matter, Renderer("alpha", Camera.format), Last())
+    assert (summary.frames, summary.dropped) == (10, 0) and len(matter.network.given) == 10
+
+
+def test_of_a_run_that_goes_on_the_frames_to_come_are_counted(tmp_path):
+    """With the second that the network sees again."""
+    make_clip(tmp_path / "in.mp4", 100)
+    with open_clip(str(tmp_path / "in.mp4")) as clip:
+        sink = type("Sink", (), {"done_until": 3 / clip.time_base})
+        assert clips._Job(clip, None, sink, None).total == 50
+
+
+def test_who_stops_reading_what_is_written_gets_no_sentence(tmp_path):
+    """As `head` does behind a pipe."""
+
+    class Closed(Full):
+        done_until = None
+
+        def write(self, frame):
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    make_clip(tmp_path / "in.mp4", 2)
+    clip = open_clip(str(tmp_path / "in.mp4"))
+    with pytest.raises(BrokenPipeError):
+        run(None, None, clip=clip, sink=Closed(open_sink(Target(tmp_path / "x.mp4"), clip.format, clip)))
+
+
+def test_a_file_that_was_given_up_holds_no_frames(tmp_path, monkeypatch):
+    make_clip(tmp_path / "in.mp4", 2)
+    monkeypatch.setattr(pipeline, "run", lambda *_, **__: pipeline.Work(5, 1.0, {}, interrupted=True, given_up=True))
+    assert run(tmp_path / "in.mp4", tmp_path / "x.mp4").frames == 0

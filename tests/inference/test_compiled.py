@@ -1,6 +1,9 @@
 """Networks compiled by OpenVINO: the same answers, with memory and plates, and the precision that each layer needs."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -115,3 +118,15 @@ def test_bf16_is_chosen_by_itself_where_it_was_measured(remembering, monkeypatch
     assert Matter(remembering, engine="openvino").precision == "fp32"
     remembering.exact = ()
     assert Matter(remembering, engine="openvino").precision == "bf16"
+
+
+def test_nobody_is_told_of_it():
+    """OpenVINO would send usage data as soon as it is imported, if it found the package for it."""
+    program = """
+import sys, numpy as np
+from mattecli.inference.network import Matter
+from tests.networks import Even
+Matter(Even(), "cpu", "fp32", engine="openvino").step(np.zeros((16, 32, 3), np.uint8))
+assert "openvino" in sys.modules and not sys.modules.get("openvino_telemetry")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])

@@ -210,6 +210,34 @@ def test_ctrl_c_may_discard():
     assert work.interrupted and work.given_up and stages.ends["third"] is Stopped
 
 
+@pytest.mark.parametrize("discard", [False, True])
+def test_ctrl_c_that_comes_when_nothing_is_missing_comes_too_late(discard):
+    closing, stopped, reports = threading.Event(), threading.Event(), []
+
+    def last(items):
+        yield from items
+        closing.set()
+        stopped.wait(10)
+
+    def report(progress):
+        if reports:
+            stopped.set()
+        if closing.is_set():
+            reports.append(progress)
+            raise KeyboardInterrupt
+
+    work = run({**Stages(3).as_mapping(), "third": last}, report=report, discard=discard)
+    assert len(reports) == 2 and work.frames == 3 and not work.interrupted and not work.given_up
+
+
+def test_what_was_stopped_by_an_error_gets_no_peaceful_end_from_ctrl_c():
+    between = belt.Belt()
+    between.stop(keep=False)
+    between.stop(keep=True)
+    with pytest.raises(Stopped):
+        next(iter(between))
+
+
 def test_ctrl_c_while_the_source_is_silent(monkeypatch):
     monkeypatch.setattr(pipeline, "PATIENCE", 0.01)
     never = threading.Event()
@@ -278,3 +306,32 @@ def test_what_is_left_is_told_from_the_speed_since_the_first_item():
             progress = watch.look()
             assert isinstance(progress, Progress) and progress.left == left
     assert progress.fps == 2.0
+
+
+def test_the_speed_of_slow_work_is_that_of_several_items(monkeypatch):
+    """One in three seconds, which is neither none a second nor one."""
+    line, now = type("Line", (), {"done": 0, "busy": lambda self: {"only": 0.0}})(), 0.0
+    monkeypatch.setattr(pipeline.time, "perf_counter", lambda: now)
+    watch, speeds = pipeline._Watch(line, None), []
+    for tick in range(600):
+        now = tick / 10
+        line.done = tick // 30
+        speeds.append(watch.look().fps)
+    assert 0.3 < min(speeds[300:]) <= max(speeds[300:]) < 0.45
+
+
+def test_the_first_error_counts():
+    """Not what it brings about in other stages."""
+
+    def first(_):
+        yield 1
+        raise ValueError("first")
+
+    def last(items):
+        try:
+            yield from items
+        finally:
+            raise OSError("second")
+
+    with pytest.raises(ValueError, match="first"):
+        run({"first": first, "last": last})

@@ -114,8 +114,8 @@ class Format:
 class Frame:
     """`planes` Y, Cb, Cr (and alpha) as `format` says, upright, shown from `pts` on for `duration` (in `time_base`).
 
-    `passing` holds the packets of sound and subtitles that stood before this picture in the file. `view(h, w)` is
-    the picture as the network wants it: `[h, w, 3]` uint8 RGB, SDR, averaged by area.
+    `passing` holds the packets of sound and subtitles that begin before it ends, with the last picture all others.
+    `view(h, w)` is the picture as the network wants it: `[h, w, 3]` uint8 RGB, SDR, averaged by area.
     """
 
     format: Format

@@ -22,6 +22,11 @@ from mattecli.media.clips.planes.swscale import levels, reformat
 
 Image = NDArray[np.uint8]
 COLOUR = Colour(BT709, 1, 1)
+PATIENCE = 3.0
+"""Seconds without a picture after which a camera is given up; some need one or two to begin, or lose a few."""
+RATES = 1, 240
+"""Between these a driver's frames a second are believed; some say 0, -1 or millions."""
+USUAL_RATE = 30
 
 # what OpenCV would print of a camera that isn't there reaches the user as an error's one sentence
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -43,14 +48,14 @@ def find_camera(source: str) -> tuple[int, tuple[int, int] | None] | None:
 
 class Camera:
     """Frames of webcam `number` as a live clip; has what a `Clip` has. Without a `size` (width, height), which cameras
-    give or else the nearest that they have, it is the driver's.
+    give or else the nearest that they have, it is OpenCV's choice, mostly 640x480.
 
-    A thread reads all the time and keeps the newest frame only. Times are those at which frames were read, from 0; a
-    frame's duration is what the camera's rate promises. `end`: seconds after which it stops. Raises InputError where
-    the camera can't be opened or gives no picture.
+    A thread reads all the time and keeps the newest frame only. Times are those at which frames were read, from 0 at
+    the first that is taken; a frame's duration is what the camera's rate promises. `end`: seconds after which it stops.
+    Raises InputError where the camera can't be opened or gives no picture. One that stops later is `cut_short`.
     """
 
-    live, time_base, decoder, cut_short, timecode = True, Fraction(1, 90000), "webcam", False, ""
+    live, time_base, decoder, timecode = True, Fraction(1, 90000), "webcam", ""
 
     def __init__(self, number: int, size: tuple[int, int] | None = None, *, end: float | None = None) -> None:
         self.name = f"webcam:{number}"
@@ -59,26 +64,23 @@ class Camera:
         self.metadata: dict[str, str] = {}
         self.others: list[Any] = []
         self.chapters: list[Any] = []
-        self.trailing: list[Any] = []
         self.notes: list[str] = []
-        self._capture = cv2.VideoCapture(number)
-        if size:
-            self._ask_for(*size)
-        good, image = self._capture.read() if self._capture.isOpened() else (False, None)
-        if not good or image is None:
-            self._capture.release()
-            raise InputError(f"{self.name} gives no picture; is it there, and not in use by another program?")
-        self.rate = Fraction(self._capture.get(cv2.CAP_PROP_FPS) or 30).limit_denominator(1001)
-        height, width = image.shape[:2]
+        self.cut_short = False
+        self.rate = Fraction(USUAL_RATE)
+        self._converter = VideoReformatter()
+        self._newest: tuple[Image, float] | None = None
+        self._changed, self._over = threading.Condition(), False
+        self._thread = threading.Thread(target=self._read, args=(number, size), name=self.name, daemon=True)
+        self._thread.start()
+        first = self._take()
+        if first is None:
+            raise InputError(
+                f"{self.name} gives no picture; is it there, not in use by another program, and allowed to this one?"
+            )
+        height, width = first[0].shape[:2]
         self.format = Format(height, width, COLOUR)
         if size and (width, height) != size:
             self.notes.append(f"{self.name} gives {width}x{height}, not {size[0]}x{size[1]}.")
-        self._converter = VideoReformatter()
-        self._began = time.monotonic()
-        self._newest: tuple[Image, float] | None = (np.asarray(image, np.uint8), self._began)
-        self._changed, self._over = threading.Condition(), False
-        self._thread = threading.Thread(target=self._read, name=self.name, daemon=True)
-        self._thread.start()
 
     def __enter__(self) -> Self:
         return self
@@ -92,29 +94,23 @@ class Camera:
         with self._changed:
             self._over = True
             self._changed.notify_all()
-        self._thread.join()
-        self._capture.release()
+        self._thread.join(PATIENCE)
 
     def __iter__(self) -> Iterator[Frame]:
-        last = -1
+        began, last = None, -1
         while (taken := self._take()) is not None:
             image, read_at = taken
-            seconds = read_at - self._began
-            if self.duration is not None and seconds >= self.duration:
+            began = read_at if began is None else began
+            if self.duration is not None and read_at - began >= self.duration:
                 return
-            last = max(round(seconds / self.time_base), last + 1)
+            last = max(round((read_at - began) / self.time_base), last + 1)
             yield self._frame(image, last)
 
-    def _ask_for(self, width: int, height: int) -> None:
-        """As Motion JPEG where the camera has it: USB 2 has no room for many large pictures a second as they are."""
-        for what, value in (
-            (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG")),
-            (cv2.CAP_PROP_FRAME_WIDTH, width),
-            (cv2.CAP_PROP_FRAME_HEIGHT, height),
-        ):
-            self._capture.set(what, value)
-
     def _frame(self, image: Image, pts: int) -> Frame:
+        full = self.format.width, self.format.height
+        if image.shape[1::-1] != full:
+            image = np.asarray(cv2.resize(image, full, interpolation=cv2.INTER_AREA), np.uint8)
+
         def view(height: int, width: int) -> Image:
             small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
             return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB), np.uint8)
@@ -129,17 +125,38 @@ class Camera:
             taken, self._newest = self._newest, None
             return taken
 
-    def _read(self) -> None:
-        size = self.format.width, self.format.height
-        while not self._over:
-            good, image = self._capture.read()
-            read_at = time.monotonic()
-            with self._changed:
+    def _read(self, number: int, size: tuple[int, int] | None) -> None:
+        """All that is done with the camera, since not every system lets threads share one."""
+        capture = cv2.VideoCapture(number)
+        try:
+            if size:
+                _ask_for(capture, *size)
+            if RATES[0] <= (rate := capture.get(cv2.CAP_PROP_FPS)) <= RATES[1]:
+                self.rate = Fraction(rate).limit_denominator(1001)
+            waiting_since = time.monotonic()
+            while capture.isOpened() and not self._over:
+                good, image = capture.read()
+                now = time.monotonic()
                 if good and image is not None:
-                    if image.shape[1::-1] != size:
-                        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-                    self._newest = np.asarray(image, np.uint8), read_at
-                elif not self._over:
-                    self._over = True
+                    waiting_since = now
+                    with self._changed:
+                        self._newest = np.asarray(image, np.uint8), now
+                        self._changed.notify_all()
+                elif now - waiting_since > PATIENCE:
+                    break
+                else:
+                    time.sleep(0.01)
+        finally:
+            capture.release()
+            with self._changed:
+                if not self._over:
+                    self._over = self.cut_short = True
                     self.notes.append(f"{self.name} stopped giving pictures.")
                 self._changed.notify_all()
+
+
+def _ask_for(capture: Any, width: int, height: int) -> None:
+    """As Motion JPEG where the camera has it: USB 2 has no room for many large pictures a second as they are."""
+    capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+    capture.set(cv2.CAP_PROP_FRAME_WIDTH, width)
+    capture.set(cv2.CAP_PROP_FRAME_HEIGHT, height)

@@ -111,7 +111,6 @@ class Clip:
         self.name, self.live, self.decoder = reel.name, reel.live, decoder
         self.container, self.video, self.others = reel.container, reel.video, reel.others
         self.metadata, self.time_base, self.rate = reel.metadata, reel.time_base, reel.rate
-        self.trailing: list[Packet[Any]] = []
         self._ahead: dict[int, deque[Packet[Any]]] = {}
         self.cut_short = False
         self._beyond: int | None = None

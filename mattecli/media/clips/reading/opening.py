@@ -42,7 +42,7 @@ class Source:
     @property
     def once(self) -> bool:
         """Whether it can't be opened a second time."""
-        return self.piped or not isinstance(self.file, str)
+        return self.piped or self.live or not isinstance(self.file, str)
 
     @property
     def live(self) -> bool:

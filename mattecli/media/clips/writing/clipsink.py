@@ -26,7 +26,7 @@ class ClipSink:
         self, goal: Goal, suffix: str, made: Encoding, format: Format, clip: Origin, *, sound: bool, alone: bool = False
     ) -> None:
         self.encoder = made.words
-        self._clip, self._packer, self._done = clip, Packer(format, made), False
+        self._packer, self._done = Packer(format, made), False
         self._stamps = _Stamps(clip.time_base, clip.rate)
         self._output = Output(goal, suffix, self._stamps.time_base)
         try:
@@ -55,7 +55,6 @@ class ClipSink:
         try:
             if self._stamps.last is None:
                 raise InputError(f"{self._output.goal.name} is not written: there was no frame.")
-            self._output.pass_on(self._clip.trailing)
             self._encode(None)
             self._output.finish()
         except BaseException:

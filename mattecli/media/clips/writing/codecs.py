@@ -142,6 +142,15 @@ _FAMILY_OF = {"cuda": "nvenc", "d3d11va": "amf", "dxva2": "amf"}
 """Of the names of hardware that decode, those whose encoders are called otherwise."""
 
 
+_PROMPT = {
+    "libx264": {"preset": "veryfast", "tune": "zerolatency", "thread_type": "slice"},
+    "libx265": {"preset": "ultrafast", "tune": "zerolatency"},
+    "libsvtav1": {"preset": "11", "svtav1-params": "pred-struct=1"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"},
+}
+"""Settings of encoders that would otherwise look at many frames before they give the first."""
+
+
 @dataclass(frozen=True)
 class Encoding:
     """A codec's encoder made ready for pictures of one format.
@@ -156,6 +165,11 @@ class Encoding:
     options: dict[str, str]
     words: str
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def prompt(self) -> Encoding:
+        """The same for a player of a live clip: no frame waits for later ones."""
+        return replace(self, options=self.options | _PROMPT.get(self.encoder, {}))
 
     @property
     def tag(self) -> str:

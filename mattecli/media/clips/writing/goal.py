@@ -77,7 +77,10 @@ class Stream:
         self._stream = stream
 
     def write(self, data: bytes) -> int:
-        return self._stream.write(data)
+        """At once, since a player waits for it."""
+        count = self._stream.write(data)
+        self._stream.flush()
+        return count
 
 
 def _part(path: Path, *, folder: bool) -> atomic.Part:

@@ -39,8 +39,6 @@ class Origin(Protocol):
     def chapters(self) -> Sequence[Any]: ...
     @property
     def timecode(self) -> str: ...
-    @property
-    def trailing(self) -> Sequence[Packet[Any]]: ...
 
 
 def file_name(clip: Origin) -> str:
@@ -80,7 +78,7 @@ class Output:
         if clip.video:
             self.container.streams[0].metadata.update(_begun(tags(clip.video.metadata), clip.timecode))
         if not alone:
-            self._passing = Passing(self.container, self._suffix, clip.others, sound=sound)
+            self._passing = Passing(self.container, self._suffix, clip.others, sound=sound, streamed=self.goal.streamed)
             self.notes += self._passing.notes
         if clip.chapters:
             self.container.set_chapters(list(clip.chapters))
@@ -133,7 +131,8 @@ def _begun(metadata: dict[str, str], timecode: str) -> dict[str, str]:
 def _options(suffix: str, time_base: Fraction, *, streamed: bool) -> dict[str, str]:
     if suffix in (".mkv", ".webm"):
         # sound that begins before zero (AAC of .mp4) must not move the picture
-        return {"avoid_negative_ts": "disabled"}
+        options = {"avoid_negative_ts": "disabled"}
+        return options | ({"cluster_time_limit": "0"} if streamed else {})  # players get whole clusters only
     if streamed:
         return {"movflags": "frag_keyframe+delay_moov+default_base_moof"}
     scale = time_base.denominator

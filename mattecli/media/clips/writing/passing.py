@@ -24,6 +24,7 @@ from av.subtitles.codeccontext import SubtitleCodecContext
 from av.subtitles.stream import SubtitleStream
 
 from mattecli.media.clips.writing.codecs import CONTAINERS
+from mattecli.media.clips.writing.goal import Stream as Pipe
 
 MOVIES = (".mp4", ".m4v", ".mov")
 SOUND = {".webm": "libopus", ".mkv": "flac", ".mov": "pcm_s24le"}
@@ -63,8 +64,11 @@ class Passing:
     `notes` says of each stream that was transcoded or left out. The clip may be closed once this is made.
     """
 
-    def __init__(self, container: OutputContainer, suffix: str, streams: Iterable[Stream], *, sound: bool) -> None:
+    def __init__(
+        self, container: OutputContainer, suffix: str, streams: Iterable[Stream], *, sound: bool, streamed: bool
+    ) -> None:
         self.notes: list[str] = []
+        self._streamed = streamed
         self._container = container
         self._tracks: dict[int, Track] = {}
         for stream in streams:
@@ -89,7 +93,7 @@ class Passing:
 
     def _copied(self, suffix: str, stream: Stream) -> Track | None:
         # muxers take the headers of data that they fail on later
-        if stream.type == "data" or not takes(suffix, stream):
+        if stream.type == "data" or not takes(suffix, stream, self._streamed):
             return None
         made = self._container.add_stream_from_template(stream, opaque=True)
         sound = made.codec_context
@@ -212,7 +216,7 @@ class _Sound:
 def _silence(like: AudioFrame, samples: int) -> AudioFrame:
     frame = AudioFrame(like.format, like.layout, samples)
     for plane in frame.planes:
-        plane.update(bytes(plane.buffer_size))
+        plane.update((b"\x80" if like.format.name.startswith("u8") else b"\0") * plane.buffer_size)
     return frame
 
 
@@ -254,10 +258,14 @@ class _Text:
         return [made]
 
 
-def takes(suffix: str, stream: Stream) -> bool:
-    """Whether files of `suffix` hold the stream as it is: tried with a header that goes nowhere."""
+def takes(suffix: str, stream: Stream, streamed: bool = False) -> bool:
+    """Whether files of `suffix` hold the stream as it is: tried with a header that goes nowhere.
+
+    `streamed`: no header can be mended later, as Matroska's is for AAC of MPEG-TS.
+    """
+    nowhere = Pipe(io.BytesIO()) if streamed and suffix not in MOVIES else io.BytesIO()
     try:
-        with av.open(io.BytesIO(), "w", format=CONTAINERS[suffix]) as probe:
+        with av.open(nowhere, "w", format=CONTAINERS[suffix]) as probe:
             probe.add_stream_from_template(stream, opaque=True)
             probe.start_encoding()
     except (FFmpegError, ValueError):

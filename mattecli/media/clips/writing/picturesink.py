@@ -12,7 +12,7 @@ import numpy as np
 from av.stream import Stream
 
 from mattecli.errors import InputError, UsageError
-from mattecli.media import photos
+from mattecli.media import photos, spaces
 from mattecli.media.clips.planes.colour import to_rgb
 from mattecli.media.clips.planes.frame import Format, Frame
 from mattecli.media.clips.writing.exr import exr
@@ -27,7 +27,7 @@ class PictureSink:
     """Writes `out_%05d.png`, from 1 on: into a hidden folder beside, from where all pictures move when all are there.
 
     8-bit frames make 8-bit pictures, deeper ones 16-bit pictures where the suffix holds them; `.exr` holds light, see
-    `exr.exr`. Timing and sound are lost.
+    `exr.exr`. Wider primaries than sRGB's are told by a profile. Timing and sound are lost.
     """
 
     done_until = whole = None
@@ -35,6 +35,7 @@ class PictureSink:
     def __init__(self, path: Path, suffix: str, format: Format, others: Sequence[Stream], *, sound: bool) -> None:
         self.encoder = f"numbered {suffix} pictures"
         self._path, self._suffix, self._format = path, suffix, format
+        self._icc = spaces.of_codes(format.colour.primaries, format.colour.transfer)
         self._deep = format.depth > 8 and suffix in _DEEP
         if suffix != ".exr":
             photos.check_suffix(suffix, alpha=format.alpha, bit_depth=16 if self._deep else 8)
@@ -88,7 +89,7 @@ class PictureSink:
         data = (
             exr(frame.planes, self._format)
             if self._suffix == ".exr"
-            else photos.encode(self._pixels(frame), self._suffix)
+            else photos.encode(self._pixels(frame), self._suffix, icc=self._icc)
         )
         (self._folder / name).write_bytes(data)
 

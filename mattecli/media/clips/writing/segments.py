@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -17,7 +15,6 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from mattecli import atomic
 from mattecli.errors import InputError, UsageError
 from mattecli.media.clips.planes.frame import Format, Frame
 from mattecli.media.clips.reading.timing import Chunks, Seams
@@ -25,11 +22,10 @@ from mattecli.media.clips.writing.clipsink import ClipSink
 from mattecli.media.clips.writing.codecs import Encoding
 from mattecli.media.clips.writing.goal import Goal
 from mattecli.media.clips.writing.muxing import Origin, Output, file_name
+from mattecli.media.clips.writing.segment_folder import Segment, SegmentFolder
 
 SECONDS = 20.0
 """Length of a segment."""
-NAME = re.compile(r"\d{6}_(-?\d+)_(\d+)")
-"""Of a whole segment: its number, its last frame's stamp, and how long that frame stays."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +49,6 @@ class _Again:
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
     chapters: Sequence[Any] = ()
     timecode: str = ""
-    trailing: Sequence[Packet[Any]] = ()
 
 
 class SegmentSink:
@@ -65,7 +60,7 @@ class SegmentSink:
     `abort` leaves whole segments; a sink opened later for the same folder goes on with them: `done_until` (the stamp of
     the last frame they hold, None where there are none) says up to where frames needn't come again, and such frames are
     passed over. Raises UsageError where the folder's segments come from another clip, other settings or another `key`,
-    and for what can't be read twice.
+    while another run is at work in it, and for what can't be read twice.
     """
 
     def __init__(
@@ -84,7 +79,7 @@ class SegmentSink:
         self.encoder, self.notes = made.words, list(made.notes)
         self._path, self._suffix, self._made, self._format = path, suffix, made, format
         Goal(path).discard()  # raises where nothing can be written
-        self._folder, self._sound, self._seconds = folder, sound, seconds
+        self._sound, self._seconds = sound, seconds
         self._clip = _Again(
             clip.time_base, clip.rate, metadata=clip.metadata, chapters=clip.chapters, timecode=clip.timecode
         )
@@ -93,13 +88,14 @@ class SegmentSink:
         self.whole: Whole | None = None
         self._source = _Source(clip)
         settings = (self._source, made.encoder, made.options, made.format, clip.time_base, key)
-        self._segments = _claim(folder, suffix, "\n".join(map(str, settings)))
+        self._folder = SegmentFolder(folder, suffix, "\n".join(map(str, settings)))
+        self._segments = self._folder.segments
         self.notes.append(self._found())
 
     @property
     def done_until(self) -> int | None:
         """In ticks of the clip."""
-        return _stamps(self._segments[-1])[0] if self._segments else None
+        return self._segments[-1].last if self._segments else None
 
     def write(self, frame: Frame) -> None:
         """Raises OSError as the system gave it (a full disk); then whole segments stay."""
@@ -107,7 +103,7 @@ class SegmentSink:
             return
         try:
             if self._segment is None:
-                goal = Goal(self._folder / f"open{self._suffix}")
+                goal = Goal(self._folder.path / f"open{self._suffix}")
                 self._segment = ClipSink(
                     goal, self._suffix, self._made, self._format, self._clip, sound=False, alone=True
                 )
@@ -134,37 +130,36 @@ class SegmentSink:
         except BaseException:
             self.abort()
             raise
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.leave(remove=True)
 
     def abort(self) -> None:
         """Leaves the whole segments with their folder, and nothing else; does nothing after `close`."""
         if self._segment:
             self._segment.abort()
             self._segment = None
-        if not self._segments:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.leave(remove=not self._segments)
 
     def _found(self) -> str:
         if not self._segments:
             return "No segments of an earlier run were found: this one begins at the start, and can be gone on with."
-        end = float(sum(_stamps(self._segments[-1])) * self._clip.time_base)
+        end = float(self._segments[-1].end * self._clip.time_base)
         return f"Segments of an earlier run were found: this one goes on at {end:.1f} s."
 
     def _end_segment(self) -> None:
         assert self._segment
         self._segment.close()
         self._segment = None
-        name = f"{len(self._segments):06}_{self._last}_{self._length}{self._suffix}"
-        self._segments.append((self._folder / f"open{self._suffix}").replace(self._folder / name))
+        self._folder.add(self._folder.path / f"open{self._suffix}", self._last, self._length)
 
     def _join(self) -> None:
-        whole = self._folder / f"whole{self._suffix}"
+        whole = self._folder.path / f"whole{self._suffix}"
         output = Output(Goal(whole), self._suffix, self._clip.time_base)
         try:
-            with self._source.open() as (video, others, packets), av.open(str(self._segments[0])) as first:
+            with self._source.open() as (video, others, packets), av.open(str(self._segments[0].path)) as first:
                 template = first.streams.video[0]
                 stream = output.container.add_stream_from_template(template, opaque=True)
                 stream.codec_context.framerate = self._clip.rate
+                stream.codec_context.sample_aspect_ratio = self._made.format.aspect
                 output.name_codec(stream, self._made.tag)
                 if "alpha_mode" in template.metadata:
                     stream.metadata["alpha_mode"] = template.metadata["alpha_mode"]
@@ -175,7 +170,7 @@ class SegmentSink:
             output.discard()
             raise
         whole.replace(self._path)
-        end = sum(_stamps(self._segments[-1])) * self._clip.time_base
+        end = self._segments[-1].end * self._clip.time_base
         self.whole = Whole(frames, self._new, float(end - begin))
         self.notes += output.notes
 
@@ -237,46 +232,23 @@ class _Source:
                 yield from self._part.cut([packet]) if self._part else [packet]
 
 
-def _claim(folder: Path, suffix: str, settings: str) -> list[Path]:
-    """The folder's segments, if they were made with the same settings; makes the folder where there is none."""
-    note = folder / "settings.txt"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for unfinished in folder.glob(f".*{suffix}"):
-            unfinished.unlink()
-        found = sorted(path for path in folder.glob(f"*{suffix}") if NAME.fullmatch(path.stem))
-        if note.exists() and found and note.read_text() != settings:
-            raise UsageError(f"{folder} holds segments of another clip or of other settings; remove it to start anew.")
-        note.write_text(settings)
-    except OSError as error:
-        raise atomic.unwritable(folder, error) from error
-    return found
-
-
-def _stamps(segment: Path) -> tuple[int, int]:
-    """Of its last frame, in ticks of the clip: when it comes and how long it stays."""
-    found = NAME.fullmatch(segment.stem)
-    assert found
-    return int(found[1]), int(found[2])
-
-
-def _packets(segment: Path, extradata: bytes | None, time_base: Fraction) -> Iterator[Packet[VideoStream]]:
+def _packets(segment: Segment, extradata: bytes | None, time_base: Fraction) -> Iterator[Packet[VideoStream]]:
     """The packets of a segment, with decoding times of our own: not every container keeps them."""
-    with av.open(str(segment)) as container:
+    with av.open(str(segment.path)) as container:
         order = [packet.pts for packet in container.demux(video=0) if packet.size and packet.pts is not None]
     shown = sorted(order)
     rank = {pts: index for index, pts in enumerate(shown)}
     delay = max(index - rank[pts] for index, pts in enumerate(order))
     step = shown[1] - shown[0] if len(shown) > 1 else 1
-    with av.open(str(segment)) as container:
+    with av.open(str(segment.path)) as container:
         stream = container.streams.video[0]
         if stream.codec_context.extradata != extradata:
-            raise UsageError(f"{segment.parent} holds segments of different encoders; remove it to start anew.")
+            raise UsageError(f"{segment.path.parent} holds segments of different encoders; remove it to start anew.")
         packets = (packet for packet in container.demux(stream) if packet.size and packet.pts is not None)
         for index, packet in enumerate(packets):
             packet.dts = shown[index - delay] if index >= delay else shown[0] - (delay - index) * step
             if packet.pts == shown[-1]:
-                packet.duration = round(_stamps(segment)[1] * time_base / packet.time_base)
+                packet.duration = round(segment.length * time_base / packet.time_base)
             yield packet
 
 

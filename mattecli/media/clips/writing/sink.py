@@ -90,7 +90,9 @@ def open_sink(target: Target, format: Format, clip: Origin, *, segments: Path | 
         made.options.update(options)
         made.notes.extend(notes)
     if not segments:
-        return ClipSink(Goal(target.path), suffix, made, format, clip, sound=sound)
+        goal = Goal(target.path)
+        made = made.prompt if goal.streamed and getattr(clip, "live", False) else made
+        return ClipSink(goal, suffix, made, format, clip, sound=sound)
     if target.path is None:
         raise UsageError("Only files are written in segments that can be gone on with, not what goes to stdout.")
     return SegmentSink(target.path, suffix, made, format, clip, segments, sound=sound, key=key)

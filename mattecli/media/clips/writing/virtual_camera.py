@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
+from av.video.reformatter import Interpolation, VideoReformatter
+
 from mattecli.errors import InputError, UsageError
-from mattecli.media.clips.planes.colour import to_rgb
 from mattecli.media.clips.planes.frame import Format, Frame
+from mattecli.media.clips.planes.hdr import to_sdr
+from mattecli.media.clips.planes.swscale import picture_of, reformat
 from mattecli.media.clips.reading.camera import Camera
 from mattecli.media.clips.reading.clip import Clip
+from mattecli.media.clips.writing.codecs import pixel_name
 
 NAME = "camera"
 
@@ -37,8 +43,9 @@ class VirtualCamera:
         try:
             self._camera = pyvirtualcam.Camera(format.width, format.height, float(clip.rate), device=device)
         except RuntimeError as error:
-            raise InputError(f"No virtual camera can be opened: {str(error).strip()}") from error
-        self._format, self._paced = format, not clip.live
+            raise InputError(f"No virtual camera can be opened: {'; '.join(str(error).splitlines())}") from error
+        self._paced, self._converter = not clip.live, VideoReformatter()
+        self._began: float | None = None
         self.encoder = f"virtual camera {self._camera.device}"
         self.notes = (
             ["Sound was left out: a camera has none."] if any(one.type == "audio" for one in clip.others) else []
@@ -46,11 +53,15 @@ class VirtualCamera:
 
     def write(self, frame: Frame) -> None:
         if self._paced:
-            self._camera.sleep_until_next_frame()
-        self._camera.send(to_rgb(frame.planes, self._format))
+            now = time.monotonic()
+            self._began = now - frame.time if self._began is None else self._began
+            time.sleep(max(0.0, self._began + frame.time - now))
+        frame = to_sdr(frame)
+        picture, colour = picture_of(frame.planes, pixel_name(frame.format)), frame.format.colour
+        rgb = reformat(self._converter, picture, "rgb24", colour, colour, way=Interpolation.BILINEAR)
+        self._camera.send(rgb.to_ndarray())
 
     def close(self) -> None:
         self._camera.close()
 
-    def abort(self) -> None:
-        self._camera.close()
+    abort = close

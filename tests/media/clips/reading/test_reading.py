@@ -724,3 +724,31 @@ def test_what_was_read_before_the_source_failed_is_given(tmp_path: Path, monkeyp
     assert 10 < len(frames) < 60
     assert_same(frames, made[: len(frames)])
     assert "Reading stopped early: input/output error." in clip.notes and clip.cut_short
+
+
+def test_sound_that_stands_late_in_the_file_belongs_to_the_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not all muxers lay it beside its pictures."""
+    from mattecli.media.clips.reading.decoding import Decoding
+
+    make_clip(tmp_path / "a.mkv", 40, sound="pcm_s16le")
+    demux = Decoding._demux
+
+    def late(self: Decoding) -> Any:
+        held = []
+        for packet in demux(self):
+            if packet.stream.type == "video":
+                yield packet
+            else:
+                held.append(packet)
+            if len(held) > 8:
+                yield held.pop(0)
+        yield from held
+
+    heard = []
+    for _ in range(2):
+        with open_clip(str(tmp_path / "a.mkv"), end=0.6) as clip:
+            heard.append([packet.pts for frame in clip for packet in frame.passing])
+        monkeypatch.setattr(Decoding, "_demux", late)
+    assert heard[0] == heard[1] and len(heard[0]) > 8

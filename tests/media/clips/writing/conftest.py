@@ -30,7 +30,6 @@ class Origin:
     metadata: dict = field(default_factory=dict)
     chapters: list = field(default_factory=list)
     timecode: str = ""
-    trailing: list = field(default_factory=list)
 
 
 def smooth(format: Format, number: int = 0) -> list[np.ndarray]:

@@ -16,6 +16,7 @@ from mattecli.media.clips.planes.frame import BT709, BT2020, HLG, PQ, Colour, Fo
 from mattecli.media.clips.writing import picturesink
 from mattecli.media.clips.writing.exr import exr, linear
 from mattecli.media.clips.writing.sink import Target, open_sink
+from mattecli.media.photos import read_photo
 
 
 def write(path, format, frames, clip):
@@ -48,6 +49,13 @@ def test_pictures_hold_the_frames(tmp_path, origin, frames, suffix, alpha, depth
     if alpha:
         expected = made[11].planes[3] / ((1 << depth) - 1)
         assert np.abs(found[..., 3] / ((1 << bits) - 1) - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize(("primaries", "told"), [(1, False), (9, True), (12, True)])
+def test_wider_primaries_are_told_by_a_profile(tmp_path, origin, frames, primaries, told):
+    format = Format(64, 96, Colour(BT709, primaries, 1))
+    write(tmp_path / "%d.png", format, frames(format), origin())
+    assert (read_photo(tmp_path / "1.png").icc is not None) == told
 
 
 def test_jpeg_says_that_ten_bits_are_too_many(tmp_path, origin, frames):
@@ -88,7 +96,7 @@ def test_pictures_appear_together_or_not_at_all(tmp_path, origin, frames):
 def test_only_the_processors_that_may_be_used_encode(tmp_path, origin, frames, monkeypatch):
     encoded, before, format = threading.Event(), threading.active_count(), Format(64, 96)
     monkeypatch.setattr(picturesink, "processors", lambda: 1)
-    monkeypatch.setattr(picturesink.photos, "encode", lambda *_: bytes(encoded.wait(10)))
+    monkeypatch.setattr(picturesink.photos, "encode", lambda *_, **__: bytes(encoded.wait(10)))
     sink = open_sink(Target(tmp_path / "%d.png"), format, origin())
     for frame in frames(format)[:2]:
         sink.write(frame)
@@ -139,3 +147,20 @@ def test_exr_frames_are_numbered_too(tmp_path, origin, frames):
     assert names(tmp_path) == ["shot.0001.exr", "shot.0002.exr"]
     with av.open(str(tmp_path / "shot.0001.exr")) as again:
         assert (again.streams.video[0].width, again.streams.video[0].height) == (95, 63)
+
+
+def test_few_pictures_wait_to_be_encoded(tmp_path, origin, frames, monkeypatch):
+    encoded, format = threading.Event(), Format(64, 96)
+    monkeypatch.setattr(picturesink, "processors", lambda: 1)
+    monkeypatch.setattr(picturesink.photos, "encode", lambda *_, **__: bytes(encoded.wait(10)))
+    sink = open_sink(Target(tmp_path / "%d.png"), format, origin())
+    first, second, third, _ = frames(format)
+    sink.write(first)
+    sink.write(second)
+    writer = threading.Thread(target=sink.write, args=[third])
+    writer.start()
+    writer.join(0.2)
+    assert writer.is_alive(), "it waits for room"
+    encoded.set()
+    writer.join()
+    sink.close()

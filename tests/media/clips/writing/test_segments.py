@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -89,9 +90,39 @@ def test_what_a_killed_program_leaves_is_in_the_folder_and_goes(tmp_path, origin
         killed.write(frame)
     assert names(tmp_path) == ["parts"]
     (unfinished,) = parts.glob(".*")
+    killed._folder.leave(remove=False)  # as the lock goes with its process
     again = open_sink(Target(tmp_path / "a.mp4"), SMALL, origin(), segments=parts)
     assert not unfinished.exists() and again.done_until == LONG[4]
     killed.abort()
+    again.abort()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
+def test_two_runs_keep_off_each_other(tmp_path, origin, frames):
+    target, parts = Target(tmp_path / "a.mp4"), tmp_path / "parts"
+    first = open_sink(target, SMALL, origin(), segments=parts)
+    for frame in frames(SMALL, LONG)[:8]:
+        first.write(frame)
+    there = names(parts)
+    with pytest.raises(UsageError, match="Another run is at work"):
+        open_sink(target, SMALL, origin(), segments=parts)
+    assert names(parts) == there
+    first.abort()
+
+
+@pytest.mark.parametrize(("torn", "done"), [(0, None), (1, LONG[4])])
+def test_what_is_not_as_it_was_written_and_all_behind_it_are_made_again(tmp_path, origin, frames, torn, done):
+    target, parts = Target(tmp_path / "a.mp4"), tmp_path / "parts"
+    first = open_sink(target, SMALL, origin(), segments=parts)
+    for frame in frames(SMALL, LONG):
+        first.write(frame)
+    first.abort()
+    whole = sorted(parts.glob("0*"))
+    whole[torn].write_bytes(whole[torn].read_bytes()[:-9])
+    (parts / "picked.npz").touch()
+    again = open_sink(target, SMALL, origin(), segments=parts)
+    assert again.done_until == done
+    assert names(parts) == [*(path.name for path in whole[:torn]), "settings.txt"]
     again.abort()
 
 
@@ -103,6 +134,7 @@ def test_frames_that_are_there_are_passed_over(tmp_path, origin, frames, reread)
             sink.write(frame)
         if count == 14:
             sink.close()
+        sink.abort()
     assert [float(t) for t in reread(tmp_path / "a.mkv").times] == pytest.approx([p / SECOND for p in LONG], abs=0.0006)
 
 
@@ -111,13 +143,14 @@ def test_segments_of_other_settings_are_refused(tmp_path, origin, frames):
     for frame in frames(SMALL, LONG):
         sink.write(frame)
     sink.abort()
+    whole = names(tmp_path / "parts")
     for target, key in (
         (Target(tmp_path / "a.mp4"), "forest.jpg"),
         (Target(tmp_path / "a.mp4", quality=30), "beach.jpg"),
     ):
         with pytest.raises(UsageError, match="other settings"):
             open_sink(target, SMALL, origin(), segments=tmp_path / "parts", key=key)
-    assert names(tmp_path) == ["parts"]
+    assert names(tmp_path) == ["parts"] and names(tmp_path / "parts") == whole
 
 
 def test_pictures_have_no_segments(tmp_path, origin):
@@ -172,3 +205,24 @@ def test_sound_read_again_follows_the_seams_of_joined_recordings(tmp_path, rerea
             sink.close()
         heard.append([packet.pts for packet in reread(tmp_path / "b.mkv").others[1]])
     assert heard[0] == heard[1] and len(heard[0]) > 4
+
+
+def test_joined_segments_say_that_they_are_transparent(tmp_path, origin, frames):
+    """By a tag of WebM, without which nobody looks for their alpha."""
+    format = Format(64, 96, alpha=True)
+    sink = open_sink(Target(tmp_path / "a.webm"), format, origin(), segments=tmp_path / "parts")
+    for frame in frames(format):
+        sink.write(frame)
+    sink.close()
+    with open_clip(str(tmp_path / "a.webm")) as clip:
+        assert clip.format.alpha
+
+
+def test_a_segment_of_slower_pictures_follows_one_of_faster_ones(tmp_path, origin, frames, reread):
+    """Whose first decoding times, of our own, lie before those that were written."""
+    stamps = [SECOND * second for second in (*range(21), 29, 38, 47)]
+    sink = open_sink(Target(tmp_path / "a.mp4"), SMALL, origin(), segments=tmp_path / "parts")
+    for frame in frames(SMALL, stamps):
+        sink.write(frame)
+    sink.close()
+    assert reread(tmp_path / "a.mp4").times == [Fraction(pts, SECOND) for pts in stamps]
