@@ -32,7 +32,7 @@ Measured at 512 × 512 beside RVM-MobileNetV3 (8.0 G), each pair in one run, two
 fp32 77 (RVM 366), eager bf16 57 (252), OpenVINO f32 60 (143), OpenVINO bf16 37 (74: 0.50; in two runs of this pair
 alone 30 and 31 of 65: 0.47). As a frame of a clip, with memory, OpenVINO bf16 takes 35 (73: 0.48). At the 430 GFLOP/s
 (fp32) and 900 (bf16) that dense 3×3 convolutions have reached there, the arithmetic alone would take 21 and 10 ms. In
-bf16 alpha stays within 2/255 of fp32 on 99.9 % of the pixels of each of 43 photos (worst 2.0/255, in OpenVINO 1.8).
+bf16 alpha stays within 2/255 of fp32 on 99.9 % of the pixels of each of 43 photos (worst 1.4/255, in OpenVINO 1.7).
 
 Training adds a boundary head (the teacher's α′ of Matte Label Blending) and a semantic head at 1/8; `fuse` drops
 both and folds the normalisations.
