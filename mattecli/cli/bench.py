@@ -13,7 +13,7 @@ from mattecli.cli.console import complain, emit_json, print_table, progress, say
 from mattecli.errors import UsageError
 
 if TYPE_CHECKING:
-    from mattecli.benchmark import Result, Variant
+    from mattecli.benchmark.networks import Result, Variant
 
 MOST_PIXELS = 2**28
 USUAL = ("realtime", "modnet", "rvm-mobilenetv3")
@@ -75,8 +75,8 @@ def networks(
         raise UsageError("--all times every network; leave it out or leave out the names.")
     names = [zoo.card(name).name for name in (zoo.names() if all_models else models or USUAL)]
 
-    from mattecli.benchmark import Variant
-    from mattecli.benchmark import bench as measure
+    from mattecli.benchmark.networks import Variant
+    from mattecli.benchmark.networks import bench as measure
 
     variants = [
         Variant(name, height, width, count, numbers, where, how)
@@ -137,7 +137,7 @@ def _ratio(result: Result, first: Result) -> float | None:
 def _record(result: Result, first: Result) -> dict[str, Any]:
     import torch
 
-    from mattecli.benchmark import machine
+    from mattecli.benchmark.networks import machine
 
     record = dataclasses.asdict(result)
     variant = record.pop("variant")
@@ -178,7 +178,7 @@ def _figures(result: Result, first: Result) -> list[str]:
 
 
 def _explain(variants: list[Variant]) -> None:
-    from mattecli.benchmark import machine
+    from mattecli.benchmark.networks import machine
 
     for device in dict.fromkeys(variant.device for variant in variants):
         say(f"{device}: {machine(device)}")

@@ -10,7 +10,7 @@ from mattecli.cli.console import emit_json, print_table, progress, say
 from mattecli.cli.options import Device, Precision, Size
 
 if TYPE_CHECKING:
-    from mattecli.benchmark_video import Row
+    from mattecli.benchmark.video import Row
 
 ALONE = ("decode", "network", "render", "network, render", "encode")
 
@@ -47,8 +47,8 @@ def bench_video(
     mattecli bench video clip.mp4 --frames 3000 --json
     """
     from mattecli import zoo
-    from mattecli.benchmark_video import Setting
-    from mattecli.benchmark_video import bench_video as measure
+    from mattecli.benchmark.video import Setting
+    from mattecli.benchmark.video import bench_video as measure
 
     zoo.card(model)  # an unknown network is told before seconds of measuring
     setting = Setting(model, size, device, precision, engine, codec, hwaccel)

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from mattecli import benchmark, zoo
-from mattecli.benchmark import Variant, bench
+from mattecli import zoo
+from mattecli.benchmark import networks
+from mattecli.benchmark.networks import Variant, bench
 from mattecli.cli import app
 from mattecli.errors import UsageError
 from mattecli.inference import devices
@@ -86,9 +87,9 @@ def test_variants_take_turns(monkeypatch):
     turns = []
 
     def prepare(variant, create):
-        return benchmark._Ready(variant, lambda: turns.append(variant.model), 1, None, 1, 1)
+        return networks._Ready(variant, lambda: turns.append(variant.model), 1, None, 1, 1)
 
-    monkeypatch.setattr(benchmark, "_prepare", prepare)
+    monkeypatch.setattr(networks, "_prepare", prepare)
     bench([Variant("a"), Variant("b")], runs=2)
     assert turns == ["a", "a", "b", "b"] * 2  # a pass to fill the caches, and a timed one
 
@@ -96,7 +97,7 @@ def test_variants_take_turns(monkeypatch):
 def test_what_is_slow_is_timed_less(monkeypatch):
     """Only of the slow one: its warm-up ends at once, and of its timed passes there are three, none with a lead-in."""
     clock, passes, steps = [0.0], {"slow": 0, "quick": 0}, []
-    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(networks.time, "perf_counter", lambda: clock[0])
 
     class Timed(Tiny):
         def __init__(self, name):
@@ -113,7 +114,7 @@ def test_what_is_slow_is_timed_less(monkeypatch):
     assert (slow.runs, quick.runs) == (3, 9) and sum(steps) == 2 * (9 + 1)
     assert slow.seconds == 10 and quick.seconds == pytest.approx(0.01)
     counted = 1
-    assert passes == {"slow": counted + 1 + (1 + 3), "quick": counted + benchmark.WARM_UP + 2 * 9}
+    assert passes == {"slow": counted + 1 + (1 + 3), "quick": counted + networks.WARM_UP + 2 * 9}
 
 
 def test_a_zoo_larger_than_memory_comes_in_parts(monkeypatch):
@@ -129,7 +130,7 @@ def test_a_zoo_larger_than_memory_comes_in_parts(monkeypatch):
         return made
 
     for held, expected in ((1, 0), (2**30, 2)):
-        monkeypatch.setattr(benchmark, "HELD", held)
+        monkeypatch.setattr(networks, "HELD", held)
         most.clear()
         results = bench([Variant(name, 32, 32) for name in "abc"], runs=1, create=create)
         assert [result.variant.model for result in results] == ["a", "b", "c"] and max(most) == expected
@@ -190,7 +191,7 @@ def test_auto_is_what_matte_would_take(half, expected, monkeypatch):
     assert result.error is None and result.variant.precision == expected
     (result,) = bench([Variant("x", 32, 32)], runs=1, create=lambda name: Tiny())
     assert result.variant.device != "auto"
-    assert benchmark.machine(result.variant.device)
+    assert networks.machine(result.variant.device)
 
 
 @pytest.mark.parametrize("wrong", [{"device": "cuda:99"}, {"precision": "fp7"}, {"engine": "steam"}])

@@ -21,7 +21,7 @@ from mattecli.media.clips.writing.packing import tag
 
 Picture = NDArray[Any]
 """`HxWx3` RGB, uint8."""
-PERSON = Path(__file__).with_name("benchmark_person.webp")
+PERSON = Path(__file__).with_name("person.webp")
 TALL = 0.95
 """The person's height, of the frame's."""
 GRAIN = 8

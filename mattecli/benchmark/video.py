@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import av
 from av.video.frame import PictureType
 
-from mattecli.benchmark import process_memory
-from mattecli.benchmark_clip import make_clip, scene
+from mattecli.benchmark.clip import make_clip, scene
+from mattecli.benchmark.networks import process_memory
 from mattecli.inference import behind
 from mattecli.inference.clips import Progress, process, seen_size
 from mattecli.inference.coarse import Coarse

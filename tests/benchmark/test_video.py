@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mattecli import benchmark_video, zoo
-from mattecli.benchmark_clip import make_clip, scene
-from mattecli.benchmark_video import Setting, bench_video
+from mattecli import zoo
+from mattecli.benchmark import video
+from mattecli.benchmark.clip import make_clip, scene
+from mattecli.benchmark.video import Setting, bench_video
 from mattecli.cli import app
 from tests.networks import Even
 
@@ -24,9 +25,9 @@ def small(monkeypatch):
     """A small network, a small clip, early soon."""
     monkeypatch.setattr(zoo, "load", lambda name, weights=None: Even())
     whole = make_clip
-    monkeypatch.setattr(benchmark_video, "make_clip", lambda path, frames: whole(path, frames, (64, 96)))
-    monkeypatch.setattr(benchmark_video, "EARLY", 2)
-    monkeypatch.setattr(benchmark_video, "EAGER", 4)
+    monkeypatch.setattr(video, "make_clip", lambda path, frames: whole(path, frames, (64, 96)))
+    monkeypatch.setattr(video, "EARLY", 2)
+    monkeypatch.setattr(video, "EAGER", 4)
 
 
 def test_the_rows():
@@ -43,8 +44,8 @@ def test_the_rows():
 
 def test_the_rows_of_a_device(monkeypatch):
     """Here with the CPU for a device."""
-    monkeypatch.setattr(benchmark_video, "suits", lambda matter: True)
-    monkeypatch.setattr(benchmark_video, "RUNS", 3)
+    monkeypatch.setattr(video, "suits", lambda matter: True)
+    monkeypatch.setattr(video, "RUNS", 3)
     rows = bench_video(frames=5, setting=Setting(device="cpu", engine="torch", hwaccel="none"))
     names = ["decode", "network, render", "without transfers", "encode", "transcode", "end to end"]
     assert [row.name for row in rows] == names and [row.frames for row in rows] == [5, 5, 3, 5, 5, 5]

@@ -1,0 +1,1 @@
+"""Speed and memory, of networks side by side and of clips from file to file."""
