@@ -37,6 +37,8 @@ _BITS = {"libopus": 96_000, "aac": 128_000}
 """Bits a second and channel."""
 _GAP = Fraction(1, 10)
 """Seconds without sound that are no inaccuracy of the stamps."""
+_LONGEST = 3600
+"""Seconds of silence that are written; more is a damaged stamp's, and skipped."""
 _NO_TEXT = b"\0\0"
 """Between subtitles of .mp4 and .mov, whose muxers write it themselves."""
 _OF_THE_FILE = (
@@ -204,7 +206,7 @@ class _Sound:
         """Time runs by the samples, whatever a damaged file says; gaps become silence, which PCM in .mov can't skip."""
         rate = frame.sample_rate
         told = frame.pts * frame.time_base if frame.pts is not None and frame.time_base else self._due or Fraction(0)
-        self._due = told if self._due is None else self._due
+        self._due = told if self._due is None or told > self._due + _LONGEST else self._due
         missing = round((told - self._due) * rate) if told > self._due + _GAP else 0
         silence = (_silence(frame, min(rate, missing - done)) for done in range(0, missing, rate))
         for each in chain(silence, [frame]):

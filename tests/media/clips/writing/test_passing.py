@@ -15,6 +15,7 @@ import pytest
 
 from mattecli.media.clips.planes.frame import Format
 from mattecli.media.clips.reading.clip import open_clip
+from mattecli.media.clips.writing import passing
 from mattecli.media.clips.writing.sink import Target, open_sink
 from tests.media.clips.making import make_clip
 
@@ -343,3 +344,19 @@ def test_counts_of_the_old_file_are_not_told_of_the_new(tmp_path, input_clip, re
     rewrite(path, Target(tmp_path / "c.mkv"))
     told = [stream.metadata for stream in reread(tmp_path / "c.mkv").container.streams]
     assert len(told) == 2 and not any(counts.keys() & one.keys() for one in told)
+
+
+@pytest.mark.parametrize(("format", "quiet"), [("s16", 0), ("u8", 128), ("fltp", 0)])
+def test_gaps_are_silent_unless_a_damaged_stamp_says_days(format, quiet):
+    def frame(seconds):
+        made = av.AudioFrame(format, "mono", 800)
+        made.sample_rate, made.time_base, made.pts = 8000, Fraction(1, 8000), seconds * 8000
+        made.planes[0].update(bytes([200]) * made.planes[0].buffer_size)
+        return made
+
+    sound = object.__new__(passing._Sound)
+    sound._due = None
+    made = [[*sound._stamped(frame(seconds))] for seconds in (0, 2, 2 + 100 * 24 * 3600)]
+    assert [sum(each.samples for each in group) for group in made] == [800, 16000 - 800 + 800, 800]
+    assert {int(sample) for each in made[1][:-1] for sample in each.to_ndarray().ravel()} == {quiet}
+    assert made[2][0].pts == (2 + 100 * 24 * 3600) * 8000
