@@ -21,8 +21,8 @@ WIDEST = 0.18
 class Film:
     """What the pictures of a clip have in common.
 
-    `weights` of the colours in its greys and the `table` of their shades, None: it is in colour. `bars` are the shares
-    of the height and of the width that each black bar takes, of brightness `black`.
+    `grey` holds the weights of the colours in its greys and the table of their shades, None: it is in colour. `bars`
+    are the shares of the height and of the width that each black bar takes, of brightness `black`.
     """
 
     grey: tuple[NDArray[np.float32], Pixels] | None

@@ -75,7 +75,7 @@ def _encoding(code: int) -> NDArray[np.float64]:
 
 
 ROUNDED = Fraction(1, 1000)
-"""Seconds by which two clips of one rate may seem apart: many containers round their times."""
+"""Seconds to which many containers round times: clips of one rate may seem so far apart, and even ones uneven."""
 Chroma = Literal["420", "422", "444"]
 Siting = tuple[float, float]
 LEFT, CENTRE, TOP_LEFT = (0.0, 0.5), (0.5, 0.5), (0.0, 0.0)

@@ -17,7 +17,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from mattecli.errors import InputError, UsageError, reason
-from mattecli.media.clips.planes.frame import Frame
+from mattecli.media.clips.planes.frame import ROUNDED, Frame
 from mattecli.media.clips.reading.camera import Camera, find_camera
 from mattecli.media.clips.reading.decoding import Decoding
 from mattecli.media.clips.reading.opening import Source, errors_of, find_source
@@ -30,8 +30,6 @@ HARDWARE = ("cuda", "videotoolbox", "d3d11va", "vaapi", "qsv")
 """What "auto" tries, in this order."""
 BACK = (0, 2, 10)
 """Seconds that seeking goes back further where no picture before the start was found."""
-ROUNDED = 0.001
-"""Seconds to which many containers round the times of an even clip."""
 FLUENT = 0.1
 """Seconds that a clip may begin later, and the last picture of an even one stay longer, than the part that was asked
 for: so that pictures are shown in full.
@@ -185,7 +183,7 @@ class Clip:
     def _length(self, pts: int, before: int, told: int) -> int:
         """Of the last picture: until the next or, unless all last as long as the one `before`, the end of the part."""
         length = told if self._beyond is None else self._beyond - self._part.shift - pts
-        even = abs(length - before) <= max(1, ROUNDED / self.time_base) and length * self.time_base <= FLUENT
+        even = abs(length - before) <= max(Fraction(1), ROUNDED / self.time_base) and length * self.time_base <= FLUENT
         if self._part.end is None or even:
             return length
         return min(length, self._part.end - self._part.shift - pts)

@@ -49,6 +49,7 @@ class _Again:
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
     chapters: Sequence[Any] = ()
     timecode: str = ""
+    live: bool = False
 
 
 class SegmentSink:

@@ -91,7 +91,7 @@ def open_sink(target: Target, format: Format, clip: Origin, *, segments: Path | 
         made.notes.extend(notes)
     if not segments:
         goal = Goal(target.path)
-        made = made.prompt if goal.streamed and getattr(clip, "live", False) else made
+        made = made.prompt if goal.streamed and clip.live else made
         return ClipSink(goal, suffix, made, format, clip, sound=sound)
     if target.path is None:
         raise UsageError("Only files are written in segments that can be gone on with, not what goes to stdout.")

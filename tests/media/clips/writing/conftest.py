@@ -30,6 +30,7 @@ class Origin:
     metadata: dict = field(default_factory=dict)
     chapters: list = field(default_factory=list)
     timecode: str = ""
+    live: bool = False
 
 
 def smooth(format: Format, number: int = 0) -> list[np.ndarray]:
